@@ -1,0 +1,47 @@
+"""The base of every dataset: one random generator a sample, counted out from (seed, epoch, index).
+
+A sample's draws then depend on nothing else: not on the number of workers, nor on a restart.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from mmengine.dataset import Compose
+from torch.utils.data import Dataset
+
+
+class TipDataset(Dataset):
+    """Load a sample with its own generator, then run the pipeline on it.
+
+    Args:
+        pipeline: transforms, as configs; each takes and returns the results dict.
+        seed: first word of every sample's generator.
+    """
+
+    def __init__(self, *, pipeline: Sequence[dict], seed: int) -> None:
+        self.pipeline = Compose(pipeline)
+        self.seed = seed
+        # Shared memory, because a persistent worker keeps its own copy of everything else.
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Make the draws those of this epoch."""
+        self._epoch.fill_(epoch)
+
+    def load(self, index: int, rng: np.random.Generator) -> dict:
+        """Return the results dict of one sample.
+
+        It has `image` (H, W), `tips` (N, 2) in pixels of that image, `tip_fields` (a dict of (N,)
+        arrays), and `source`, `frame`, `session`, `subset`, `pixel_size_um`.
+        """
+        raise NotImplementedError
+
+    def __getitem__(self, index: int) -> dict:
+        """Load and transform one sample."""
+        rng = np.random.default_rng([self.seed, int(self._epoch), index])
+        results = self.load(index, rng)
+        results['rng'] = rng
+        results['ori_shape'] = results['img_shape'] = results['image'].shape
+        results['matrix'] = np.eye(3)
+        return self.pipeline(results)

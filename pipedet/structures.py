@@ -1,0 +1,52 @@
+"""TipDataSample: what is known and what was predicted about one image.
+
+Points are (x, y) float32 pixels, x right, y down, pixel centres at integers. `gt_tips.points` live in
+the frame of the network's input; `pred_tips.points` always in the frame of the original image.
+`matrix` takes original pixels to input pixels. Micrometres come only from `pixel_size_um`.
+"""
+
+import numpy as np
+import torch
+from mmengine.structures import BaseDataElement, InstanceData
+
+# What every sample says about itself, beside its tips.
+META_KEYS = (
+    'source',  # path of the image, or 'synthetic/<subset>/<index>'
+    'frame',  # page of a stack, 0 otherwise
+    'session',  # recording session: splits never cut through one
+    'subset',  # name of the evaluation set
+    'pixel_size_um',  # (x, y) size of an original pixel, or None when the image carries no scale
+    'ori_shape',  # (H, W) of the original image
+    'img_shape',  # (H, W) of the network's input
+    'matrix',  # (3, 3) float64, original pixels -> input pixels
+)
+
+
+def apply_affine(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Move (N, 2) points by a (3, 3) matrix."""
+    return (points @ matrix[:2, :2].T + matrix[:2, 2]).astype(np.float32)
+
+
+class TipDataSample(BaseDataElement):
+    """One image's truth (`gt_tips`) and prediction (`pred_tips`), both `InstanceData`.
+
+    `gt_tips`: points (N, 2), and (N,) fields such as `cnr` where the source knows them.
+    `pred_tips`: points (M, 2) and scores (M,) in [0, 1], every candidate, best first.
+    `score_threshold`: the detector's own operating point; `detected` are the candidates above it.
+    """
+
+    @property
+    def detected(self) -> InstanceData:
+        """The candidates that the detector stands by: score >= `score_threshold`."""
+        return self.pred_tips[self.pred_tips.scores >= self.score_threshold]
+
+    def set_prediction(self, points: torch.Tensor, scores: torch.Tensor, threshold: float) -> None:
+        """Store candidates given in input pixels, (M, 2) and (M,), as original pixels, best first."""
+        order = scores.argsort(descending=True, stable=True)
+        points = points[order].double().cpu().numpy()
+        inverse = np.linalg.inv(self.matrix)
+        self.pred_tips = InstanceData(
+            points=torch.from_numpy(apply_affine(inverse, points).reshape(-1, 2)),
+            scores=scores[order].float().cpu(),
+        )
+        self.set_metainfo(dict(score_threshold=threshold))
