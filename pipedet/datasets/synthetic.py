@@ -1,0 +1,79 @@
+"""Scenes as datasets: an endless stream for training and validation, the frozen sets for tests."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from pipedet.datasets.base import TipDataset
+from pipedet.registry import DATASETS
+from pipedet.synthesis import LabelledScene, draw_scene, frozen_scene
+from pipedet.synthesis.frozen import COUNT
+
+
+@DATASETS.register_module()
+class SyntheticPipettes(TipDataset):
+    """Scenes drawn from recipes; fresh ones every epoch that `set_epoch` announces.
+
+    Args:
+        recipes: share of each recipe, by name.
+        length: scenes in an epoch.
+        pipeline: transforms, as configs.
+        seed: of the stream; training, validation and tests each have their own.
+    """
+
+    def __init__(
+        self, *, recipes: Mapping[str, float], length: int, pipeline: Sequence[dict], seed: int
+    ) -> None:
+        super().__init__(pipeline=pipeline, seed=seed)
+        self.names, shares = zip(*recipes.items(), strict=True)
+        self.shares = np.array(shares) / sum(shares)
+        self.length = length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def load(self, index: int, rng: np.random.Generator) -> dict:
+        """Draw and expose one scene."""
+        recipe = str(rng.choice(self.names, p=self.shares))
+        drawn = draw_scene(recipe, seed=self.seed, epoch=int(self._epoch), index=index)
+        return _results(drawn, recipe, index)
+
+    def describe(self) -> str:
+        """One line for the log."""
+        recipes = ', '.join(f'{100 * s:.0f} % {n}' for n, s in zip(self.names, self.shares))
+        return f'{self.length} synthetic scenes an epoch ({recipes}), seed {self.seed}'
+
+
+@DATASETS.register_module()
+class FrozenPipettes(TipDataset):
+    """One of the three frozen test sets: `clear`, `standard` or `starved`, 500 scenes each."""
+
+    def __init__(self, *, subset: str, pipeline: Sequence[dict]) -> None:
+        super().__init__(pipeline=pipeline, seed=0)
+        self.subset = subset
+
+    def __len__(self) -> int:
+        return COUNT
+
+    def load(self, index: int, rng: np.random.Generator) -> dict:
+        """Draw one scene, check it against the manifest, and expose it."""
+        drawn, cnr = frozen_scene(self.subset, index)
+        return _results(drawn, self.subset, index) | dict(tip_fields=dict(cnr=cnr))
+
+    def describe(self) -> str:
+        """One line for the log."""
+        return f'frozen set {self.subset!r}: {COUNT} synthetic scenes'
+
+
+def _results(drawn: LabelledScene, subset: str, index: int) -> dict:
+    pixel_size = float(drawn.scene.pixel_size_um[0])
+    return dict(
+        image=drawn.capture(),
+        tips=drawn.tips.numpy(),
+        tip_fields={},
+        source=f'synthetic/{subset}/{index:06d}',
+        frame=0,
+        session=drawn.session,
+        subset=subset,
+        pixel_size_um=(pixel_size, pixel_size),
+    )

@@ -1,0 +1,51 @@
+"""The distributions that scenes are drawn from: what varies, between which bounds.
+
+Numbers follow one real four-pipette frame (0.76 um a pixel) and are spread around it; `REFERENCE_UM`
+is the pixel size at which pixel lengths here are given, and `sample` scales them to the session's.
+"""
+
+from dataclasses import dataclass, replace
+
+REFERENCE_UM = 0.76
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What may be asked of a set of scenes.
+
+    Attributes:
+        modality: 'twophoton' or 'brightfield'.
+        counts: probability of 0, 1, 2, ... labelled tips.
+        photons: bounds of the photon budget, drawn uniformly.
+        contrast: bounds of a factor on every pipette's contrast.
+        intruder: probability of a shaft that crosses the field, its tip outside.
+        min_cnr: scenes with a tip below this are drawn again.
+    """
+
+    modality: str = 'twophoton'
+    counts: tuple[float, ...] = (0.0, 0.25, 0.25, 0.25, 0.25)
+    photons: tuple[float, float] = (10.0, 150.0)
+    contrast: tuple[float, float] = (0.5, 1.6)
+    intruder: float = 0.15
+    min_cnr: float = 0.0
+
+
+_standard = Recipe()
+
+RECIPES = {
+    'standard': _standard,
+    'clear': replace(_standard, photons=(60.0, 150.0), contrast=(1.2, 2.2), min_cnr=2.0),
+    'starved': replace(_standard, photons=(10.0, 20.0)),
+    # Training sees empty fields and one tip too many as well, or it would never learn to say none.
+    'training': replace(_standard, counts=(0.06, 0.22, 0.22, 0.22, 0.22, 0.06)),
+    'empty': replace(_standard, counts=(1.0,), intruder=0.5),
+    'crowded': replace(_standard, counts=(0.0, 0.0, 0.0, 0.0, 0.0, 0.25, 0.25, 0.25, 0.25)),
+    'brightfield': replace(
+        _standard,
+        modality='brightfield',
+        counts=(0.05, 0.95),
+        photons=(200.0, 3000.0),
+        contrast=(0.7, 1.1),
+        intruder=0.05,
+    ),
+}
