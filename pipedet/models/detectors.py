@@ -1,0 +1,155 @@
+"""Detectors: assemblies of parts, from a batch of images to tips.
+
+`loss` and `predict` share one `_forward`; everything else is what the parts say of themselves.
+"""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+
+from mmengine.model import BaseModel
+from torch import Tensor, nn
+
+from pipedet.models.preprocessor import TipPreprocessor
+from pipedet.registry import MODELS
+from pipedet.structures import TipDataSample
+
+
+class TipDetector(BaseModel):
+    """What every detector shares: modes, freezing, and predictions in the original image's pixels.
+
+    Args:
+        score_threshold: the operating point, the score from which a candidate counts as a tip.
+    """
+
+    def __init__(self, *, score_threshold: float) -> None:
+        super().__init__(data_preprocessor=TipPreprocessor())
+        self.score_threshold = score_threshold
+        self._frozen: set[str] = set()
+
+    @abstractmethod
+    def _forward(self, inputs: Tensor) -> tuple | Tensor:
+        """Run the parts on (B, 1, H, W)."""
+
+    @abstractmethod
+    def loss(self, inputs: Tensor, data_samples: list[TipDataSample]) -> dict[str, Tensor]:
+        """Return named losses."""
+
+    @abstractmethod
+    def read(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Return candidates (B, K, 2) in input pixels and scores (B, K); score 0 is no candidate."""
+
+    def forward(
+        self, inputs: Tensor, data_samples: list[TipDataSample] | None = None, mode: str = 'tensor'
+    ) -> dict[str, Tensor] | list[TipDataSample] | tuple | Tensor:
+        """Run in mmengine's mode 'loss', 'predict' or 'tensor' (the raw outputs)."""
+        if mode == 'loss':
+            return self.loss(inputs, data_samples)
+        if mode == 'predict':
+            return self.predict(inputs, data_samples)
+        return self._forward(inputs)
+
+    def predict(self, inputs: Tensor, data_samples: list[TipDataSample]) -> list[TipDataSample]:
+        """Fill in `pred_tips`, in pixels of the original images."""
+        points, scores = self.read(inputs)
+        for sample, p, s in zip(data_samples, points, scores, strict=True):
+            candidate = (s > 0) & p.isfinite().all(dim=-1)
+            sample.set_prediction(p[candidate], s[candidate], self.score_threshold)
+        return data_samples
+
+    def train_only(self, parts: Sequence[str]) -> None:
+        """Freeze every part (child module) but these; frozen parts also stay in eval mode."""
+        names = {name for name, _ in self.named_children()} - {'data_preprocessor'}
+        unknown = set(parts) - names
+        if unknown:
+            raise ValueError(f'no part {sorted(unknown)} to train; there are {sorted(names)}')
+        self._frozen = names - set(parts)
+        for name, part in self.named_children():
+            part.requires_grad_(name not in self._frozen)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> 'TipDetector':
+        """Switch the mode; BatchNorm of a frozen part keeps its running statistics."""
+        super().train(mode)
+        for name in self._frozen:
+            getattr(self, name).eval()
+        return self
+
+
+@MODELS.register_module()
+class HeatmapDetector(TipDetector):
+    """Encoder and heatmap, its peaks the tips: any number of them up to `max_tips`."""
+
+    def __init__(
+        self, *, encoder: dict, coarse: dict, max_tips: int, score_threshold: float
+    ) -> None:
+        super().__init__(score_threshold=score_threshold)
+        self.encoder = MODELS.build(encoder)
+        self.coarse = _on_top_of(self.encoder, coarse)
+        self.max_tips = max_tips
+
+    def _forward(self, inputs: Tensor) -> Tensor:
+        return self.coarse(self.encoder(inputs))
+
+    def loss(self, inputs: Tensor, data_samples: list[TipDataSample]) -> dict[str, Tensor]:
+        """Return the heatmap's loss."""
+        return self.coarse.loss(self._forward(inputs), [s.gt_tips for s in data_samples])
+
+    def read(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the heatmap's peaks."""
+        return self.coarse.read(self._forward(inputs), self.max_tips)
+
+
+@MODELS.register_module()
+class CoarseToFineDetector(TipDetector):
+    """The paper's assembly (eq. 2): enhancer, encoder, coarse heatmap, fine coordinates.
+
+    Args:
+        enhancer: config of an image-to-image part (B, 1, H, W) -> (B, 1, H, W), or None.
+        encoder: config of an encoder.
+        coarse: config of a heatmap head; the encoder says its channels and stride.
+        fine: config of a head that reads the heatmap into slots.
+        score_threshold: see `TipDetector`.
+    """
+
+    def __init__(
+        self,
+        *,
+        enhancer: dict | None,
+        encoder: dict,
+        coarse: dict,
+        fine: dict,
+        score_threshold: float,
+    ) -> None:
+        super().__init__(score_threshold=score_threshold)
+        self.enhancer = nn.Identity() if enhancer is None else MODELS.build(enhancer)
+        self.encoder = MODELS.build(encoder)
+        self.coarse = _on_top_of(self.encoder, coarse)
+        self.fine = MODELS.build(fine)
+
+    def _forward(self, inputs: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        logits = self.coarse(self.encoder(self.enhancer(inputs)))
+        return logits, self.fine(logits.sigmoid())
+
+    def loss(self, inputs: Tensor, data_samples: list[TipDataSample]) -> dict[str, Tensor]:
+        """Return L = L_dice + alpha L_hungarian (eq. 7), and the presence loss beside them."""
+        logits, slots = self._forward(inputs)
+        tips = [sample.gt_tips for sample in data_samples]
+        return self.coarse.loss(logits, tips) | self.fine.loss(slots, tips, inputs.shape[-2:])
+
+    def read(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the slots."""
+        return self.fine.read(self._forward(inputs)[1], inputs.shape[-2:])
+
+
+def _on_top_of(encoder: nn.Module, head: dict) -> nn.Module:
+    return MODELS.build(head | dict(in_channels=encoder.channels, stride=encoder.stride))
+
+
+def unwrap(model: nn.Module) -> TipDetector:
+    """Return the detector inside a distributed wrapper, or the model itself."""
+    return model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Return the number of weights."""
+    return sum(p.numel() for p in model.parameters())

@@ -1,0 +1,88 @@
+"""Encoders: any timm backbone, as one feature map that knows its channels and its stride."""
+
+import timm
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipedet.registry import MODELS
+
+
+@MODELS.register_module()
+class TimmTransformer(nn.Module):
+    """A plain vision transformer: patch tokens, put back on their grid (paper III.B.1).
+
+    Args:
+        name: a timm model name.
+        image_size: side of the input, pixels; position embeddings are made for it.
+        pretrained: False for random weights, True for timm's own, or the path of a weights file.
+    """
+
+    def __init__(self, *, name: str, image_size: int, pretrained: bool | str) -> None:
+        super().__init__()
+        self.net = create_backbone(
+            name, pretrained, in_chans=1, img_size=image_size, num_classes=0, global_pool=''
+        )
+        self.channels: int = self.net.num_features
+        self.stride: int = self.net.patch_embed.patch_size[0]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 1, H, W) -> (B, channels, H / stride, W / stride)."""
+        tokens = self.net.forward_features(images)[:, self.net.num_prefix_tokens :]
+        rows, columns = (side // self.stride for side in images.shape[-2:])
+        return tokens.transpose(1, 2).unflatten(2, (rows, columns))
+
+
+@MODELS.register_module()
+class TimmPyramid(nn.Module):
+    """A convolutional backbone with a feature pyramid (Lin et al. 2017), its finest level returned.
+
+    Args:
+        name: a timm model name with `features_only` support.
+        levels: which of its feature maps to merge, finest first.
+        channels: of the merged map.
+        pretrained: False for random weights, True for timm's own, or the path of a weights file.
+    """
+
+    def __init__(
+        self, *, name: str, levels: tuple[int, ...], channels: int, pretrained: bool | str
+    ) -> None:
+        super().__init__()
+        self.net = create_backbone(
+            name, pretrained, in_chans=1, features_only=True, out_indices=tuple(levels)
+        )
+        self.channels = channels
+        self.stride: int = self.net.feature_info.reduction()[0]
+        self.laterals = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(c, channels, 1, bias=False), nn.BatchNorm2d(channels))
+            for c in self.net.feature_info.channels()
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 1, H, W) -> (B, channels, H / stride, W / stride)."""
+        features = [side(f) for side, f in zip(self.laterals, self.net(images), strict=True)]
+        merged = features[-1]
+        for finer in reversed(features[:-1]):
+            merged = finer + F.interpolate(merged, size=finer.shape[-2:], mode='nearest')
+        return merged
+
+
+def create_backbone(name: str, pretrained: bool | str, **options) -> nn.Module:
+    """Create a timm model, or say what to do where its weights cannot be had.
+
+    Args:
+        name: a timm model name.
+        pretrained: False for random weights, True for timm's own, or the path of a weights file.
+        options: passed on to `timm.create_model`.
+    """
+    if isinstance(pretrained, str):
+        options['pretrained_cfg_overlay'] = dict(file=pretrained)
+    try:
+        return timm.create_model(name, pretrained=bool(pretrained), **options)
+    except (OSError, RuntimeError) as error:
+        if not pretrained:
+            raise
+        raise RuntimeError(
+            f'the ImageNet weights of {name!r} cannot be loaded ({error}). Give a file that you '
+            "have (pretrained='path/to/weights.safetensors') or train from random weights "
+            '(pretrained=False)'
+        ) from error

@@ -1,0 +1,74 @@
+"""The coarse head: features -> heatmap of the tips (paper III.B.1)."""
+
+import torch.nn.functional as F
+from mmengine.structures import InstanceData
+from torch import Tensor, nn
+
+from pipedet.models.heatmaps import draw_gaussians, find_peaks
+from pipedet.registry import MODELS
+
+# A fresh head predicts 1 % everywhere: most cells hold no tip (Lin et al. 2017, focal loss).
+_PRIOR_LOGIT = -4.6
+
+
+@MODELS.register_module()
+class HeatmapHead(nn.Module):
+    """3x3 convolution, ReLU, 1x1 convolution, bilinear upsampling.
+
+    The paper upsamples first and convolves then. A 1x1 convolution commutes with an interpolation
+    whose weights sum to 1, so this order is the same function of the same weights, with 256 times
+    less to upsample.
+
+    Args:
+        in_channels: of the features.
+        stride: of the features, input pixels.
+        out_stride: of the heatmap, input pixels.
+        hidden: channels between the convolutions.
+        sigma: of the target Gaussians, input pixels.
+        merge: how target Gaussians overlap, 'sum' or 'max'.
+        loss: config of a loss on (logits, target).
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        stride: int,
+        out_stride: int,
+        hidden: int,
+        sigma: float,
+        merge: str,
+        loss: dict,
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, hidden, 3, padding=1)
+        self.predict_logit = nn.Conv2d(hidden, 1, 1)
+        nn.init.constant_(self.predict_logit.bias, _PRIOR_LOGIT)
+        self.factor = stride // out_stride
+        self.stride = out_stride
+        self.sigma, self.merge = sigma, merge
+        self.loss_function = MODELS.build(loss)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, C, h, w) -> logits (B, 1, h * factor, w * factor)."""
+        logits = self.predict_logit(F.relu(self.conv(features)))
+        if self.factor == 1:
+            return logits
+        return F.interpolate(logits, scale_factor=self.factor, mode='bilinear')
+
+    def loss(self, logits: Tensor, tips: list[InstanceData]) -> dict[str, Tensor]:
+        """Compare with Gaussians drawn at the true tips."""
+        target = draw_gaussians(
+            [t.points for t in tips],
+            logits.shape[-2:],
+            sigma=self.sigma,
+            stride=self.stride,
+            merge=self.merge,
+        )
+        return dict(loss_heatmap=self.loss_function(logits, target))
+
+    def read(self, logits: Tensor, max_tips: int) -> tuple[Tensor, Tensor]:
+        """Return the peaks, (B, K, 2) input pixels, and their heights (B, K)."""
+        # Two tips closer than one sigma are one Gaussian to the eye and to the map.
+        radius = max(1, round(self.sigma / self.stride))
+        return find_peaks(logits.sigmoid(), max_tips=max_tips, stride=self.stride, radius=radius)

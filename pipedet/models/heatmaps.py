@@ -1,0 +1,82 @@
+"""Heatmaps of tips, both ways: points -> Gaussians (paper eqs. 4 and 5) and back to sub-pixel points.
+
+Cell i of a heatmap of stride s has its centre at input pixel (i + 0.5) s - 0.5.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+
+def draw_gaussians(
+    points: Sequence[Tensor], size: tuple[int, int], *, sigma: float, stride: int, merge: str
+) -> Tensor:
+    """Draw one heatmap per image.
+
+    Args:
+        points: (N_i, 2) tips of each image, input pixels.
+        size: (h, w) of the heatmap, in cells.
+        sigma: of the Gaussians, input pixels.
+        stride: input pixels per cell.
+        merge: 'sum' (eq. 5) or 'max' where Gaussians overlap.
+
+    Returns:
+        (B, 1, h, w).
+    """
+    if merge not in ('sum', 'max'):
+        raise ValueError(f"merge is 'sum' or 'max', not {merge!r}")
+    device = points[0].device
+    # Padding far outside the frame draws nothing.
+    padded = pad_sequence([*points], batch_first=True, padding_value=-1e4)
+    cells = (padded + 0.5) / stride - 0.5
+    gx, gy = (
+        torch.exp(
+            -0.5 * ((torch.arange(n, device=device) - cells[..., axis, None]) * stride / sigma) ** 2
+        )
+        for axis, n in ((0, size[1]), (1, size[0]))
+    )
+    if merge == 'sum' or padded.shape[1] == 0:
+        return (gy.transpose(1, 2) @ gx)[:, None]
+    return (gy[..., :, None] * gx[..., None, :]).amax(dim=1, keepdim=True)
+
+
+def find_peaks(
+    heatmap: Tensor, *, max_tips: int, stride: int, radius: int
+) -> tuple[Tensor, Tensor]:
+    """Read the highest local maxima of a heatmap of probabilities.
+
+    Each is refined by the parabola through the logarithm of its neighbours, which is exact for a
+    Gaussian. A plateau is no peak: flat, saturated or non-finite maps give scores of 0.
+
+    Args:
+        heatmap: (B, 1, h, w) in [0, 1].
+        max_tips: K, peaks returned per image.
+        stride: input pixels per cell.
+        radius: a peak is the highest cell within so many cells.
+
+    Returns:
+        points (B, K, 2) in input pixels and scores (B, K), best first; score 0: no such peak.
+    """
+    heatmap = heatmap.float()
+    width = heatmap.shape[-1]
+    log = heatmap.clamp(min=1e-8).log()
+    around = F.pad(log, (1, 1, 1, 1), mode='replicate')
+    left, right = around[..., 1:-1, :-2], around[..., 1:-1, 2:]
+    above, below = around[..., :-2, 1:-1], around[..., 2:, 1:-1]
+    curve_x, curve_y = 2 * log - left - right, 2 * log - above - below
+    highest = F.max_pool2d(heatmap, 2 * radius + 1, stride=1, padding=radius)
+    # On the border one neighbour is missing, so the curvature along the border decides alone.
+    is_peak = (heatmap == highest) & (curve_x > 1e-4) & (curve_y > 1e-4) & heatmap.isfinite()
+    scores, cells = torch.where(is_peak, heatmap, 0).flatten(1).topk(max_tips)
+
+    def at(values: Tensor) -> Tensor:
+        return values.flatten(1).gather(1, cells)
+
+    shift_x = 0.5 * (at(right) - at(left)) / at(curve_x).clamp(min=1e-4)
+    shift_y = 0.5 * (at(below) - at(above)) / at(curve_y).clamp(min=1e-4)
+    x = cells % width + shift_x.clamp(-0.5, 0.5)
+    y = cells // width + shift_y.clamp(-0.5, 0.5)
+    return (torch.stack([x, y], dim=-1) + 0.5) * stride - 0.5, scores
