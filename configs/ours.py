@@ -1,0 +1,61 @@
+"""The paper's localiser (arXiv 2504.01044): ViT-B/16 heatmap, ResNet-18 coordinates, three stages.
+
+Random weights, so that it trains on a machine without a model hub; `pretrained=True`, or the path of
+a weights file, starts from ImageNet as the paper does. An epoch is 1600 fresh scenes where the paper
+has one pass over its images. The CycleGAN that precedes the encoder is not part of it yet.
+"""
+
+from mmengine.config import read_base
+
+from pipedet.engine import Plateau, StagedTrainLoop
+from pipedet.models import (
+    CoarseToFineDetector,
+    DiceLoss,
+    HeatmapHead,
+    HungarianMatcher,
+    ResNetHead,
+    TimmTransformer,
+    TipDistanceLoss,
+)
+
+with read_base():
+    from ._base_.runtime import *
+    from ._base_.synthetic import *
+
+model = dict(
+    type=CoarseToFineDetector,
+    enhancer=None,
+    encoder=dict(
+        type=TimmTransformer, name='vit_base_patch16_224', image_size=256, pretrained=False
+    ),
+    coarse=dict(
+        type=HeatmapHead,
+        out_stride=1,
+        hidden=256,
+        sigma=10.0,
+        merge='sum',
+        loss=dict(type=DiceLoss),
+    ),
+    fine=dict(
+        type=ResNetHead,
+        depth=18,
+        pretrained=False,
+        num_tips=4,
+        matcher=dict(type=HungarianMatcher),
+        loss=dict(type=TipDistanceLoss),
+        alpha=0.15,
+    ),
+    score_threshold=0.5,
+)
+halve = dict(type=Plateau, patience=20)
+train_cfg = dict(
+    type=StagedTrainLoop,
+    stages=[
+        dict(name='encoder', parts=('encoder', 'coarse'), epochs=50, lr=1e-4, schedule=halve),
+        dict(name='decoder', parts=('fine',), epochs=50, lr=1e-3, schedule=halve),
+        dict(
+            name='joint', parts=('encoder', 'coarse', 'fine'), epochs=100, lr=1e-4, schedule=halve
+        ),
+    ],
+    val_interval=1,
+)

@@ -1,0 +1,6 @@
+"""Training: staged loops, schedules, checkpoints, wall-clock budgets."""
+
+from pipedet.engine.hooks import SaveCheckpoint, StopAtBadLoss
+from pipedet.engine.loops import LossValLoop, StagedTrainLoop
+from pipedet.engine.runner import TipRunner
+from pipedet.engine.schedules import Plateau, WarmupCosine

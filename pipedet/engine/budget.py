@@ -1,0 +1,102 @@
+"""How long a recipe takes on this machine, and how to fit it into less.
+
+The times are measured on a few real steps of every stage before training. A budget gives each stage
+the share of the wall clock that it has in the full recipe; a stage ends when its share is over.
+"""
+
+import re
+import time
+
+import torch
+
+from pipedet.engine.loops import Stage, StagedTrainLoop
+from pipedet.models.detectors import TipDetector, unwrap
+
+PROBE_SAMPLES = 8  # on a CPU time goes with the number of samples, so a few tell
+
+
+def parse_duration(text: str) -> float:
+    """Return seconds of '90s', '10m', '1.5h'."""
+    match = re.fullmatch(r'(\d+(?:\.\d+)?)\s*([smh])', text.strip())
+    if not match or float(match[1]) == 0:
+        raise ValueError(f'a duration is a number with s, m or h, such as 10m; got {text!r}')
+    return float(match[1]) * dict(s=1, m=60, h=3600)[match[2]]
+
+
+def plan(loop: StagedTrainLoop, budget_s: float | None) -> list[dict]:
+    """Measure every stage, share out the budget, and return what was measured and planned."""
+    data_s = _time_data(loop)
+    rows = []
+    for stage in loop.stages:
+        step_s = _time_step(loop, stage)
+        # Workers load while the model computes, on the same cores.
+        step_s = max(step_s, data_s) if loop.dataloader.num_workers else step_s + data_s
+        iters = stage.epochs * len(loop.dataloader)
+        rows.append(dict(stage=stage.name, step_s=step_s, iters=iters, full_s=step_s * iters))
+    total = sum(row['full_s'] for row in rows)
+    for stage, row in zip(loop.stages, rows, strict=True):
+        row['planned_s'] = row['full_s']
+        if budget_s is not None and total > budget_s:
+            stage.share_s = row['planned_s'] = budget_s * row['full_s'] / total
+    return rows
+
+
+def describe_plan(rows: list[dict], budget_s: float | None) -> list[str]:
+    """Say in plain lines what was measured and what will be done."""
+    total = sum(row['full_s'] for row in rows)
+    planned = sum(row['planned_s'] for row in rows)
+    lines = [f'the full recipe takes about {_clock(total)} of training on this machine']
+    if budget_s is not None:
+        verb = 'shortened to' if planned < total else 'it fits'
+        lines[0] += f'; {verb} the budget of {_clock(budget_s)}'
+    for row in rows:
+        line = f'  stage {row["stage"]}: {row["step_s"]:.2f} s a step, {row["iters"]} steps'
+        if row['planned_s'] < row['full_s']:
+            line += f', shortened to {_clock(row["planned_s"])}'
+            line += f' (about {row["planned_s"] / row["step_s"]:.0f} steps)'
+        lines.append(line)
+    return lines
+
+
+def _time_data(loop: StagedTrainLoop) -> float:
+    """Seconds per batch that loading takes when all workers are busy."""
+    dataset = loop.dataloader.dataset
+    count = min(len(dataset), PROBE_SAMPLES)
+    started = time.perf_counter()
+    for index in range(count):
+        dataset[index]
+    per_sample = (time.perf_counter() - started) / count
+    return per_sample * loop.dataloader.batch_size / max(1, loop.dataloader.num_workers)
+
+
+def _time_step(loop: StagedTrainLoop, stage: Stage) -> float:
+    """Seconds of one forward and backward pass of a stage, leaving no trace in the model."""
+    model = unwrap(loop.runner.model)
+    on_cpu = next(model.parameters()).device.type == 'cpu'
+    batch = loop.dataloader.batch_size
+    count = min(batch, PROBE_SAMPLES) if on_cpu else batch
+    samples = [loop.dataloader.dataset[i % len(loop.dataloader.dataset)] for i in range(count)]
+    kept = {name: value.clone() for name, value in model.named_buffers()}
+    model.train_only(stage.parts)
+    model.train()
+    _step(model, loop.dataloader.collate_fn(samples[:2] if on_cpu else samples))  # warm-up
+    started = time.perf_counter()
+    _step(model, loop.dataloader.collate_fn(samples))
+    elapsed = time.perf_counter() - started
+    for name, value in model.named_buffers():
+        value.copy_(kept[name])
+    model.zero_grad(set_to_none=True)
+    return elapsed * batch / count
+
+
+def _step(model: TipDetector, batch: dict) -> None:
+    losses = model(**model.data_preprocessor(batch, training=True), mode='loss')
+    sum(losses.values()).backward()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def _clock(seconds: float) -> str:
+    if seconds < 90:
+        return f'{seconds:.0f} s'
+    return f'{seconds / 60:.0f} min' if seconds < 5400 else f'{seconds / 3600:.1f} h'

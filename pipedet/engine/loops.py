@@ -1,0 +1,196 @@
+"""The training loop of several stages, each with its own trainable parts and learning rate.
+
+Stages are a loop and not a hook, because switching to train mode would wake frozen BatchNorm layers
+after any hook has run. Every epoch draws new scenes, every iteration has its own seed for what is
+random inside the model, so a resumed run repeats an unbroken one.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from mmengine.dist import broadcast, get_world_size
+from mmengine.runner import ValLoop
+from mmengine.runner.base_loop import BaseLoop
+from torch.utils.data import DataLoader
+
+from pipedet.models.detectors import unwrap
+from pipedet.registry import HOOKS, LOOPS
+
+
+@dataclass
+class Stage:
+    """One stage of a recipe; `share_s` is its share of a wall-clock budget, None without one."""
+
+    name: str
+    parts: Sequence[str]
+    epochs: int
+    lr: float
+    schedule: object
+    share_s: float | None = None
+    elapsed_s: float = 0.0
+    iters_done: int = 0
+
+
+@LOOPS.register_module()
+class StagedTrainLoop(BaseLoop):
+    """Train the stages one after the other.
+
+    Args:
+        runner: the runner.
+        dataloader: of the training set; its dataset and sampler are told the epoch.
+        stages: dicts of name, parts, epochs, lr, schedule (the fields of `Stage`).
+        val_interval: epochs between validations; the end of a stage is always validated.
+    """
+
+    def __init__(
+        self, runner, dataloader: DataLoader | dict, stages: Sequence[dict], val_interval: int
+    ) -> None:
+        super().__init__(runner, dataloader)
+        self.stages = [Stage(**s | dict(schedule=HOOKS.build(s['schedule']))) for s in stages]
+        self.val_interval = val_interval
+        self.stage_index, self.stage_epoch = 0, 0
+        self.epoch, self.iter = 0, 0
+
+    @property
+    def stage(self) -> Stage:
+        """The current stage; the last one once all are done."""
+        return self.stages[min(self.stage_index, len(self.stages) - 1)]
+
+    @property
+    def max_epochs(self) -> int:
+        """Epochs of all stages."""
+        return sum(stage.epochs for stage in self.stages)
+
+    @property
+    def max_iters(self) -> int:
+        """Iterations of all stages."""
+        return self.max_epochs * len(self.dataloader)
+
+    def run(self) -> torch.nn.Module:
+        """Run what is left of all stages."""
+        self.runner.call_hook('before_train')
+        while self.stage_index < len(self.stages):
+            self._enter()
+            while self.stage_epoch < self.stage.epochs and self._progress() < 1:
+                self._run_epoch()
+            self._leave()
+        self.runner.call_hook('after_train')
+        return self.runner.model
+
+    def state_dict(self) -> dict:
+        """Return where the loop stands, as plain numbers."""
+        return dict(
+            stage_index=self.stage_index,
+            stage_epoch=self.stage_epoch,
+            epoch=self.epoch,
+            iter=self.iter,
+            stages=[
+                dict(elapsed_s=s.elapsed_s, iters_done=s.iters_done, **s.schedule.state_dict())
+                for s in self.stages
+            ],
+        )
+
+    def load_state_dict(self, state: dict) -> None:
+        """Restore `state_dict()`."""
+        self.stage_index, self.stage_epoch = state['stage_index'], state['stage_epoch']
+        self.epoch, self.iter = state['epoch'], state['iter']
+        for stage, saved in zip(self.stages, state['stages'], strict=True):
+            stage.elapsed_s, stage.iters_done = saved['elapsed_s'], saved['iters_done']
+            stage.schedule.load_state_dict(saved)
+
+    def _enter(self) -> None:
+        stage = self.stage
+        unwrap(self.runner.model).train_only(stage.parts)
+        if self.stage_epoch == 0:
+            # The stages are trainings of their own: no moments are carried over.
+            self.runner.optim_wrapper.optimizer.state.clear()
+        self.runner.logger.info(
+            f'stage {stage.name!r}: trains {", ".join(stage.parts)}; lr {stage.lr:g}'
+        )
+
+    def _leave(self) -> None:
+        self.stage_index, self.stage_epoch = self.stage_index + 1, 0
+
+    def _progress(self) -> float:
+        """Share of the stage done: by iterations, or by the clock where there is a budget."""
+        stage = self.stage
+        by_iters = stage.iters_done / (stage.epochs * len(self.dataloader))
+        by_clock = stage.elapsed_s / stage.share_s if stage.share_s else 0.0
+        return max(by_iters, by_clock)
+
+    def _run_epoch(self) -> None:
+        started = time.perf_counter()
+        self.runner.call_hook('before_train_epoch')
+        self.runner.model.train()
+        for part in (self.dataloader.dataset, self.dataloader.sampler):
+            if hasattr(part, 'set_epoch'):
+                part.set_epoch(self.epoch)
+        before = self.stage.elapsed_s
+        for index, batch in enumerate(self.dataloader):
+            self._run_iter(index, batch)
+            self.stage.elapsed_s = _agreed(before + time.perf_counter() - started)
+            if self._progress() >= 1:
+                break
+        self.epoch += 1
+        self.stage_epoch += 1
+        self._validate_if_due()
+        self.stage.elapsed_s = _agreed(before + time.perf_counter() - started)
+        self.runner.call_hook('after_train_epoch')
+
+    def _run_iter(self, index: int, batch: dict) -> None:
+        self._set_lr()
+        torch.manual_seed(iteration_seed(self.runner.seed, self.iter))
+        self.runner.call_hook('before_train_iter', batch_idx=index, data_batch=batch)
+        outputs = self.runner.model.train_step(batch, optim_wrapper=self.runner.optim_wrapper)
+        self.runner.call_hook(
+            'after_train_iter', batch_idx=index, data_batch=batch, outputs=outputs
+        )
+        self.iter += 1
+        self.stage.iters_done += 1
+
+    def _set_lr(self) -> None:
+        lr = self.stage.lr * self.stage.schedule.factor(self._progress())
+        for group in self.runner.optim_wrapper.optimizer.param_groups:
+            group['lr'] = lr
+
+    def _validate_if_due(self) -> None:
+        last = self.stage_epoch >= self.stage.epochs or self._progress() >= 1
+        if last or self.stage_epoch % self.val_interval == 0:
+            metrics = self.runner.val_loop.run()
+            self.stage.schedule.after_validation(metrics['loss'])
+
+
+@LOOPS.register_module()
+class LossValLoop(ValLoop):
+    """Validation that also reports the training loss, which the plateau watches."""
+
+    def run(self) -> dict:
+        """Return the evaluator's metrics and `loss`."""
+        self._losses: list[float] = []
+        return super().run()
+
+    @torch.no_grad()
+    def run_iter(self, idx: int, data_batch: dict) -> None:
+        """Predict and compute the losses of one batch."""
+        model = unwrap(self.runner.model)
+        data = model.data_preprocessor(data_batch, training=False)
+        losses = model(**data, mode='loss')
+        self._losses.append(float(sum(losses.values())))
+        super().run_iter(idx, data_batch)
+
+
+def iteration_seed(seed: int, iteration: int) -> int:
+    """Return the seed of what is random inside the model in one iteration."""
+    return int(np.random.SeedSequence([seed, iteration]).generate_state(1)[0])
+
+
+def _agreed(seconds: float) -> float:
+    """Return the first rank's time on every rank: all must end a stage at the same step."""
+    if get_world_size() == 1:
+        return seconds
+    clock = torch.tensor([seconds], dtype=torch.float64)
+    broadcast(clock)
+    return clock.item()

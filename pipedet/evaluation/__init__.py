@@ -1,0 +1,28 @@
+"""How well tips are found: two protocols, their summary, mmengine's metric, and the report."""
+
+from pipedet.evaluation.metrics import TipMetric
+from pipedet.evaluation.protocols import TipRecord, known_count, open_count
+from pipedet.evaluation.report import read_records, write_report
+from pipedet.evaluation.summary import (
+    bootstrap,
+    by_cnr,
+    by_count,
+    by_session,
+    by_subset,
+    summarise,
+)
+
+__all__ = [
+    'TipMetric',
+    'TipRecord',
+    'bootstrap',
+    'by_cnr',
+    'by_count',
+    'by_session',
+    'by_subset',
+    'known_count',
+    'open_count',
+    'read_records',
+    'summarise',
+    'write_report',
+]

@@ -1,0 +1,167 @@
+"""Sum up evaluated images into the numbers of the paper's Table II, and those of the open count.
+
+Every metric but the median is a ratio of two sums over images, so one set of per-image terms serves
+both the estimate and its bootstrap. Known-count metrics are named `tip/...`, open-count ones
+`open/...`; images without a scale are summed apart, with `px` in place of `um` in the names.
+`tip/error_um` is the mean Euclidean distance that the paper prints as "MSE". A missed tip is wrong
+at every threshold; having no distance, it is in `tip/missed` and not in the error or the median.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+
+from pipedet.evaluation.protocols import TipRecord, known_count, open_count
+
+THRESHOLDS = (3, 5, 10)
+OPEN_RADII = (5, 10)
+MIN_SESSIONS = 10
+CNR_BANDS = {
+    '<0.3': (-np.inf, 0.3),
+    '0.3-1': (0.3, 1),
+    '1-2': (1, 2),
+    '>=2': (2, np.inf),
+    '>=1': (1, np.inf),
+}
+
+Terms = dict[str, tuple[float, float]]  # metric -> (numerator, denominator)
+
+
+def summarise(
+    records: Sequence[TipRecord], thresholds: Sequence[float] = THRESHOLDS
+) -> dict[str, float]:
+    """Return every metric that has data; shares are in percent.
+
+    `open/ghosts_per_image` counts the detections without a tip at 10 um (10 px without a scale).
+    """
+    tips = [(record.unit, known_count(record)) for record in records]
+    return {
+        'images': len(records),
+        **_summarise_tips(tips, thresholds),
+        **_ratios(_open_terms(record) for record in records),
+    }
+
+
+def by_subset(records: Sequence[TipRecord]) -> dict[str, dict[str, float]]:
+    """Summarise each evaluation set."""
+    return _summarise_groups(records, lambda record: record.subset)
+
+
+def by_session(records: Sequence[TipRecord]) -> dict[str, dict[str, float]]:
+    """Summarise each recording session."""
+    return _summarise_groups(records, lambda record: record.session)
+
+
+def by_count(records: Sequence[TipRecord]) -> dict[int, dict[str, float]]:
+    """Summarise the images of each true number of tips."""
+    return _summarise_groups(records, lambda record: len(record.true))
+
+
+def by_cnr(records: Sequence[TipRecord]) -> dict[str, dict[str, float]]:
+    """Summarise the known-count distances of the tips in each of `CNR_BANDS`.
+
+    Tips are matched among all tips of their image and selected afterwards: matching a band alone
+    would let a faint tip take the prediction that belongs to a bright one.
+    """
+    known = [record for record in records if record.cnr is not None]
+    tips = [(record.unit, known_count(record), record.cnr) for record in known]
+    bands = {}
+    for name, (low, high) in CNR_BANDS.items():
+        chosen = [
+            (unit, distances[(cnr >= low) & ((cnr < high) | (high == np.inf))])
+            for unit, distances, cnr in tips
+        ]
+        bands[name] = _summarise_tips(chosen, THRESHOLDS)
+    return bands
+
+
+def bootstrap(
+    records: Sequence[TipRecord], statistic: str, n: int = 1000, seed: int = 0
+) -> tuple[float, float]:
+    """Return the 95 % percentile interval of one metric of `summarise`, named by its key.
+
+    Frames of a session share brain, dye and pipettes and are not independent: drawing them one by
+    one would promise too narrow an interval. So whole sessions are drawn, unless there are fewer
+    than `MIN_SESSIONS`, too few to draw from; then images are, and the interval is optimistic.
+    """
+    unit = statistic[-2:]
+    records = [record for record in records if unit not in ('um', 'px') or record.unit == unit]
+    image_terms = [_terms(record).get(statistic, (0.0, 0.0)) for record in records]
+    if not any(denominator for _, denominator in image_terms):
+        raise ValueError(f'no image has data for a ratio named {statistic!r}')
+    names, groups = np.unique([record.session for record in records], return_inverse=True)
+    if len(names) < MIN_SESSIONS:
+        groups = np.arange(len(records))
+    sums = np.zeros((groups.max() + 1, 2))
+    np.add.at(sums, groups, image_terms)
+    # How often each group is drawn is all that a resample of ratios needs.
+    drawn = np.random.default_rng(seed).multinomial(len(sums), [1 / len(sums)] * len(sums), size=n)
+    numerators, denominators = (drawn @ sums).T  # (n,) each
+    drawable = denominators > 0
+    low, high = np.percentile(numerators[drawable] / denominators[drawable], [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _terms(record: TipRecord) -> Terms:
+    return {
+        **_tip_terms(record.unit, known_count(record), THRESHOLDS),
+        **_open_terms(record),
+    }
+
+
+def _tip_terms(unit: str, distances: np.ndarray, thresholds: Sequence[float]) -> Terms:
+    """Terms of the (N,) known-count distances of one image."""
+    found = distances[np.isfinite(distances)]
+    terms = {
+        f'tip/acc@{threshold:g}{unit}': (100.0 * (distances < threshold).sum(), len(distances))
+        for threshold in thresholds
+    }
+    terms[f'tip/error_{unit}'] = (found.sum(), len(found))
+    terms['tip/missed'] = (100.0 * (len(distances) - len(found)), len(distances))
+    return terms
+
+
+def _open_terms(record: TipRecord) -> Terms:
+    """Terms of what the detector chose to report on one image."""
+    terms = {}
+    for radius in OPEN_RADII:
+        hits, n_pred, n_true = open_count(record, radius)
+        end = f'{radius}{record.unit}'
+        terms[f'open/precision@{end}'] = (100.0 * hits, n_pred)
+        terms[f'open/recall@{end}'] = (100.0 * hits, n_true)
+        terms[f'open/f1@{end}'] = (200.0 * hits, n_pred + n_true)
+    # A crash on an empty frame is not a correct "none".
+    terms['open/count_acc'] = (100.0 * (n_pred == n_true and not record.failed), 1)
+    terms['open/ghosts_per_image'] = (n_pred - hits, 1)  # at the largest radius
+    return terms
+
+
+def _ratios(image_terms: Iterable[Terms]) -> dict[str, float]:
+    """Sum numerators and denominators over images and divide, leaving out what has no data."""
+    sums = defaultdict(lambda: np.zeros(2))
+    for terms in image_terms:
+        for key, term in terms.items():
+            sums[key] += term
+    return {key: float(top / bottom) for key, (top, bottom) in sums.items() if bottom > 0}
+
+
+def _summarise_tips(
+    tips: Sequence[tuple[str, np.ndarray]], thresholds: Sequence[float]
+) -> dict[str, float]:
+    """Summarise (unit, distances) of each image by the known-count protocol."""
+    summary = {'tips': sum(len(distances) for _, distances in tips)}
+    summary |= _ratios(_tip_terms(unit, distances, thresholds) for unit, distances in tips)
+    for unit in ('um', 'px'):
+        chosen = np.concatenate([[], *(distances for own, distances in tips if own == unit)])
+        found = chosen[np.isfinite(chosen)]
+        if len(found):
+            summary[f'tip/median_{unit}'] = float(np.median(found))
+    return summary
+
+
+def _summarise_groups(records: Sequence[TipRecord], key: Callable) -> dict:
+    groups = defaultdict(list)
+    for record in records:
+        groups[key(record)].append(record)
+    return {name: summarise(groups[name]) for name in sorted(groups)}
