@@ -19,6 +19,8 @@ class TipDataset(Dataset):
         seed: first word of every sample's generator.
     """
 
+    metainfo: dict = {}  # mmengine's loops warn about a dataset that has none
+
     def __init__(self, *, pipeline: Sequence[dict], seed: int) -> None:
         self.pipeline = Compose(pipeline)
         self.seed = seed

@@ -43,9 +43,10 @@ class StopAtBadLoss(Hook):
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         """Check the total loss."""
-        if not math.isfinite(float(outputs['loss'])):
+        loss = outputs['loss'].item()
+        if not math.isfinite(loss):
             sources = [sample.source for sample in data_batch['data_samples']]
             raise FloatingPointError(
-                f'the loss became {float(outputs["loss"])} in iteration {runner.iter} on {sources}; '
+                f'the loss became {loss} in iteration {runner.iter} on {sources}; '
                 'nothing of it was saved. Lower the learning rate, or look at these samples'
             )

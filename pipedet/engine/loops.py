@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from mmengine.dist import broadcast, get_world_size
+from mmengine.dist import all_reduce, broadcast, get_world_size
 from mmengine.runner import ValLoop
 from mmengine.runner.base_loop import BaseLoop
 from torch.utils.data import DataLoader
@@ -169,17 +169,24 @@ class LossValLoop(ValLoop):
 
     def run(self) -> dict:
         """Return the evaluator's metrics and `loss`."""
-        self._losses: list[float] = []
-        return super().run()
+        losses = []
+        self.runner.call_hook('before_val')
+        self.runner.call_hook('before_val_epoch')
+        self.runner.model.eval()
+        for index, batch in enumerate(self.dataloader):
+            losses.append(self._loss(batch))
+            self.run_iter(index, batch)
+        metrics = self.evaluator.evaluate(len(self.dataloader.dataset))
+        # Every rank must see the same loss, or their learning rates would part.
+        metrics['loss'] = _mean_over_ranks(losses)
+        self.runner.call_hook('after_val_epoch', metrics=metrics)
+        self.runner.call_hook('after_val')
+        return metrics
 
     @torch.no_grad()
-    def run_iter(self, idx: int, data_batch: dict) -> None:
-        """Predict and compute the losses of one batch."""
+    def _loss(self, batch: dict) -> float:
         model = unwrap(self.runner.model)
-        data = model.data_preprocessor(data_batch, training=False)
-        losses = model(**data, mode='loss')
-        self._losses.append(float(sum(losses.values())))
-        super().run_iter(idx, data_batch)
+        return float(sum(model(**model.data_preprocessor(batch), mode='loss').values()))
 
 
 def iteration_seed(seed: int, iteration: int) -> int:
@@ -194,3 +201,9 @@ def _agreed(seconds: float) -> float:
     clock = torch.tensor([seconds], dtype=torch.float64)
     broadcast(clock)
     return clock.item()
+
+
+def _mean_over_ranks(values: Sequence[float]) -> float:
+    mean = torch.tensor([np.mean(values)], dtype=torch.float64)
+    all_reduce(mean, op='mean')
+    return mean.item()

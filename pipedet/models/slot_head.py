@@ -2,13 +2,13 @@
 
 from abc import abstractmethod
 
-import timm
 import torch
 import torch.nn.functional as F
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from pipedet.models.encoders import create_backbone
 from pipedet.registry import MODELS
 
 
@@ -71,13 +71,14 @@ class ResNetHead(SlotHead):
 
     Args:
         depth: 18, 34 or 50.
+        pretrained: False for random weights, True for timm's own, or the path of a weights file.
         slot_options: those of `SlotHead`.
     """
 
-    def __init__(self, *, depth: int, **slot_options) -> None:
+    def __init__(self, *, depth: int, pretrained: bool | str, **slot_options) -> None:
         super().__init__(**slot_options)
-        self.net = timm.create_model(
-            f'resnet{depth}', pretrained=False, in_chans=1, num_classes=3 * self.num_tips
+        self.net = create_backbone(
+            f'resnet{depth}', pretrained, in_chans=1, num_classes=3 * self.num_tips
         )
 
     def slots(self, heatmap: Tensor) -> Tensor:

@@ -1,0 +1,5 @@
+"""`python -m pipedet VERB ...`."""
+
+from pipedet.cli import main
+
+main()

@@ -1,0 +1,85 @@
+"""Locate tips in an image from Python: `TipLocaliser(config, weights)(image)`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dataset import Compose, pseudo_collate
+
+from pipedet.engine.checkpoint import load_weights
+from pipedet.engine.cpu import tune_cpu
+from pipedet.registry import MODELS
+
+
+@dataclass
+class Tips:
+    """The tips of one image, best first.
+
+    Attributes:
+        points_px: (N, 2), (x, y) pixels of the image as given.
+        scores: (N,) in [0, 1].
+        points_um: (N, 2), `points_px` times the pixel size, or None for an image without a scale.
+    """
+
+    points_px: np.ndarray
+    scores: np.ndarray
+    points_um: np.ndarray | None
+
+
+class TipLocaliser:
+    """A trained detector as a function of an image.
+
+    Args:
+        config: path of the config that the weights were trained with.
+        weights: path of the weights.
+        device: 'cpu' or 'cuda'.
+    """
+
+    def __init__(self, config: str | Path, weights: str | Path, device: str = 'cpu') -> None:
+        tune_cpu()
+        config = Config.fromfile(config)
+        self.model = MODELS.build(config.model).to(device).eval()
+        load_weights(Path(weights), self.model)
+        self.pipeline = Compose(config.predict_pipeline)
+
+    @torch.no_grad()
+    def __call__(
+        self, image: np.ndarray, pixel_size_um: tuple[float, float] | None = None
+    ) -> Tips:
+        """Return the tips whose score reaches the detector's threshold.
+
+        Args:
+            image: (H, W), any numeric type; intensities need no scaling.
+            pixel_size_um: (x, y) size of a pixel.
+
+        Raises:
+            ValueError: the image is not two-dimensional, or not finite.
+        """
+        if image.ndim != 2 or min(image.shape) < 2:
+            raise ValueError(f'an image is (H, W); this array is {image.shape}')
+        if not np.isfinite(image).all():
+            raise ValueError('the image holds NaN or infinite pixels')
+        sample = self.pipeline(
+            dict(
+                image=image,
+                tips=np.empty((0, 2), np.float32),
+                tip_fields={},
+                source='array',
+                frame=0,
+                session='array',
+                subset='array',
+                pixel_size_um=pixel_size_um,
+                ori_shape=image.shape,
+                img_shape=image.shape,
+                matrix=np.eye(3),
+            )
+        )
+        found = self.model.test_step(pseudo_collate([sample]))[0].detected
+        points = found.points.numpy()
+        return Tips(
+            points_px=points,
+            scores=found.scores.numpy(),
+            points_um=None if pixel_size_um is None else points * np.float32(pixel_size_um),
+        )

@@ -1,0 +1,64 @@
+"""What the commands share: reading a config, finding a run's files, building its runner."""
+
+import argparse
+import logging
+import os
+from pathlib import Path
+
+import torch
+from mmengine.config import Config, DictAction
+
+from pipedet.engine import TipRunner
+from pipedet.engine.cpu import tune_cpu
+
+
+def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of every command that takes a config."""
+    parser.add_argument('config', type=Path, help='a Python config, such as configs/quickstart.py')
+    parser.add_argument('--work-dir', type=Path, help='run folder [work_dirs/NAME OF CONFIG]')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        default={},
+        metavar='KEY=VALUE',
+        help='change keys of the config, such as model.fine.type=pipedet.CNNHead',
+    )
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """Read the config that the arguments name, with their changes and run folder."""
+    if not args.config.is_file():
+        raise FileNotFoundError(f'no config at {args.config}')
+    config = Config.fromfile(args.config)
+    config.merge_from_dict(args.cfg_options)
+    config.work_dir = str(args.work_dir or Path('work_dirs') / args.config.stem)
+    return config
+
+
+def build_runner(config: Config) -> TipRunner:
+    """Build the runner; under torchrun or SLURM it joins the other ranks."""
+    tune_cpu()
+    config.launcher = 'none'
+    if int(os.environ.get('WORLD_SIZE', 1)) > 1:
+        config.launcher = 'pytorch'
+        if not torch.cuda.is_available():
+            # mmengine's launcher would ask for CUDA; a group that exists it leaves alone.
+            torch.distributed.init_process_group('gloo')
+    elif int(os.environ.get('SLURM_NTASKS', 1)) > 1:
+        config.launcher = 'slurm'
+    # At INFO mmengine opens with two pages about itself; the environment goes to a file instead.
+    config.log_level = 'WARNING'
+    runner = TipRunner.from_cfg(config)
+    runner.logger.setLevel(logging.INFO)
+    return runner
+
+
+def device_name() -> str:
+    """Return what the numbers were measured on."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    cpuinfo = Path('/proc/cpuinfo')
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    model = next((line.split(':')[1].strip() for line in lines if line.startswith('model name')), '')
+    return f'CPU {model}, {torch.get_num_threads()} threads'.replace('  ', ' ')

@@ -1,0 +1,96 @@
+"""Train a config, then test it: everything a run leaves behind is in its run folder."""
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.runner import set_random_seed
+from mmengine.utils.dl_utils import collect_env
+
+from pipedet.commands.common import add_config_arguments, build_runner, device_name, load_config
+from pipedet.commands.test import run_test
+from pipedet.engine import TipRunner
+from pipedet.engine.budget import describe_plan, parse_duration, plan
+from pipedet.engine.checkpoint import save_weights
+from pipedet.models.detectors import count_parameters, unwrap
+from pipedet.visualization import plot_curves
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    add_config_arguments(parser)
+    parser.add_argument('--resume', action='store_true', help='continue the run in the run folder')
+    parser.add_argument('--seed', type=int, help='of weights, data and everything random')
+    parser.add_argument(
+        '--budget', type=parse_duration, metavar='T', help='train for at most T, such as 10m or 2h'
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Train, then test."""
+    config = load_config(args)
+    if args.seed is not None:
+        config.randomness.seed = config.train_dataloader.dataset.seed = args.seed
+    config.resume = args.resume
+    runner = build_runner(config)
+    folder = Path(config.work_dir)
+    planned = _announce(runner, args.budget)
+    if is_main_process():
+        _write_provenance(runner, folder)
+    started = time.perf_counter()
+    # Probing drew random numbers; training starts from the seed whether it was probed or not.
+    set_random_seed(runner.seed)
+    runner.train()
+    loop = runner.train_loop
+    record = dict(
+        command=' '.join(sys.argv[1:]),
+        device=device_name(),
+        budget_s=args.budget,
+        planned=planned,
+        train_s=round(time.perf_counter() - started, 1),
+        stages=[
+            dict(stage=s.name, steps=s.iters_done, seconds=round(s.elapsed_s, 1))
+            for s in loop.stages
+        ],
+        batch_size=loop.dataloader.batch_size,
+        samples_seen=loop.iter * loop.dataloader.batch_size,
+    )
+    if is_main_process():
+        save_weights(folder / 'model.safetensors', unwrap(runner.model))
+        (folder / 'train.json').write_text(json.dumps(record, indent=1))
+        plot_curves(folder, folder / 'curves.png')
+    run_test(runner, folder / 'test', {'weights': 'as trained', 'training': _in_words(record)})
+
+
+def _announce(runner: TipRunner, budget_s: float | None) -> list[dict]:
+    """Say first what will run on what and for how long."""
+    loop, log = runner.train_loop, runner.logger.info
+    log(f'device: {device_name()}')
+    log(f'training data: {loop.dataloader.dataset.describe()}')
+    log(f'model: {count_parameters(runner.model) / 1e6:.1f} M parameters')
+    rows = [plan(loop, budget_s)]
+    broadcast_object_list(rows)  # each rank measured its own; all keep to the first one's
+    for stage, row in zip(loop.stages, rows[0], strict=True):
+        stage.share_s = row['planned_s'] if row['planned_s'] < row['full_s'] else None
+    for line in describe_plan(rows[0], budget_s):
+        log(line)
+    return rows[0]
+
+
+def _write_provenance(runner: TipRunner, folder: Path) -> None:
+    """Write the resolved config, the environment and what the data are."""
+    runner.cfg.dump(folder / 'config.py')
+    environment = {key: str(value) for key, value in collect_env().items()}
+    (folder / 'environment.json').write_text(json.dumps(environment, indent=1))
+    loops = dict(train=runner.train_loop, val=runner.val_loop, test=runner.test_loop)
+    data = {name: loop.dataloader.dataset.describe() for name, loop in loops.items()}
+    (folder / 'data.json').write_text(json.dumps(data, indent=1))
+
+
+def _in_words(record: dict) -> str:
+    stages = ', '.join(f'{s["stage"]} {s["steps"]} steps' for s in record['stages'])
+    budget = '' if record['budget_s'] is None else f' within a budget of {record["budget_s"]:.0f} s'
+    return f'{stages}, batch {record["batch_size"]}, {record["train_s"]:.0f} s{budget}'

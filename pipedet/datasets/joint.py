@@ -1,0 +1,25 @@
+"""Several datasets tested as one; every sample keeps the name of its own."""
+
+from collections.abc import Sequence
+
+from torch.utils.data import ConcatDataset
+
+from pipedet.registry import DATASETS
+
+
+@DATASETS.register_module()
+class JointPipettes(ConcatDataset):
+    """The samples of `sets`, one after the other.
+
+    Args:
+        sets: configs of datasets.
+    """
+
+    metainfo: dict = {}  # mmengine's loops warn about a dataset that has none
+
+    def __init__(self, *, sets: Sequence[dict]) -> None:
+        super().__init__([DATASETS.build(config) for config in sets])
+
+    def describe(self) -> str:
+        """One line for the log."""
+        return '; '.join(part.describe() for part in self.datasets)

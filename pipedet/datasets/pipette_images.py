@@ -1,0 +1,159 @@
+"""Real images with tip annotations: everything checked at construction, every fault named."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from mmengine.logging import print_log
+
+from pipedet.datasets.base import TipDataset
+from pipedet.datasets.splits import SPLITS, find_leaks, split_groups
+from pipedet.formats import (
+    IMAGE_SUFFIXES,
+    AnnotationError,
+    ImageRecord,
+    check_records,
+    read_annotations,
+    read_image,
+)
+from pipedet.formats.records import check_pixel_size
+from pipedet.registry import DATASETS
+
+
+class DatasetError(ValueError):
+    """A dataset that cannot be used as it is: one message with every fault found."""
+
+
+@DATASETS.register_module()
+class PipetteImages(TipDataset):
+    """A folder of images and one annotation file, COCO keypoints or a tip table.
+
+    Images that the annotation file does not mention are negatives, images without tips. The pages
+    of a stack are images of their own, and of a mentioned stack only those mentioned count.
+
+    Args:
+        root: the dataset's folder; nothing outside it is read.
+        annotations: annotation file, in `root` or absolute.
+        pipeline: transforms, as configs.
+        seed: first word of every sample's generator.
+        subset: the name in reports.
+        image_folder: where images are, in `root`; file names are relative to it.
+        unlisted_are_negative: whether to take images that the annotation file does not mention.
+        pixel_size_um: pixel size, or its (x, y); wins over the annotation file's, which wins over
+            the image file's. None known by all three: the image has no scale.
+        strict: whether a fault raises `DatasetError`; otherwise its image is left out, and the
+            fault is logged and kept in `skipped`.
+        split: train, val or test; None for everything.
+        fractions: share of the three splits.
+        split_by: session, or image for the paper's random split, which lets sessions leak.
+        split_seed: apart from `seed`, because the splits' datasets must agree on it.
+    """
+
+    def __init__(
+        self,
+        *,
+        root: str | Path,
+        annotations: str,
+        pipeline: Sequence[dict],
+        seed: int,
+        subset: str,
+        image_folder: str = '',
+        unlisted_are_negative: bool = True,
+        pixel_size_um: float | Sequence[float] | None = None,
+        strict: bool = False,
+        split: str | None = None,
+        fractions: Sequence[float] = (0.7, 0.15, 0.15),
+        split_by: str = 'session',
+        split_seed: int = 0,
+    ) -> None:
+        super().__init__(pipeline=pipeline, seed=seed)
+        if split not in (None, *SPLITS) or split_by not in ('session', 'image'):
+            raise DatasetError(
+                f'split={split!r} of {SPLITS}, split_by={split_by!r} of session, image'
+            )
+        self.subset = subset
+        self.root = Path(root).resolve()
+        self.folder = self.root / image_folder
+        if not self.folder.resolve().is_relative_to(self.root) or not self.folder.is_dir():
+            raise DatasetError(f'{self.folder}: not a folder in the root; check the path')
+        if pixel_size_um is not None:
+            pixel_size_um = check_pixel_size(pixel_size_um, 'PipetteImages')
+
+        problems: list[AnnotationError] = []
+        records = read_annotations(self.root / annotations, problems)
+        if unlisted_are_negative:
+            listed = {r.file_name for r in records} | {p.file_name for p in problems}
+            records += self._find_unlisted(listed)
+        self.records = check_records(self.folder, records, problems, root=self.root)
+        for record in self.records:
+            record.pixel_size_um = pixel_size_um or record.pixel_size_um
+            # An image of unknown session is one of its own: all pages of a stack together.
+            record.session = record.session or record.file_name
+        self.skipped = [str(problem) for problem in problems]
+        if self.skipped and strict:
+            raise DatasetError(f'{len(self.skipped)} faults:\n' + '\n'.join(self.skipped))
+        if self.skipped:
+            message = f'{subset}: left out for {len(self.skipped)} faults:\n'
+            print_log(message + '\n'.join(self.skipped), logger='current', level=logging.WARNING)
+        if split is not None:
+            self._keep_split(split, fractions, split_by, split_seed)
+        if not self.records:
+            raise DatasetError(f'{subset}: no image is left; faults:\n' + '\n'.join(self.skipped))
+        print_log(self.describe(), logger='current')
+
+    def _find_unlisted(self, listed: set[str | None]) -> list[ImageRecord]:
+        paths = sorted(p for p in self.folder.rglob('*') if p.suffix.lower() in IMAGE_SUFFIXES)
+        names = [path.relative_to(self.folder).as_posix() for path in paths]
+        return [
+            ImageRecord(file_name=name, where=str(path))
+            for name, path in zip(names, paths, strict=True)
+            if name not in listed and not path.name.startswith('.')
+        ]
+
+    def _keep_split(
+        self, split: str, fractions: Sequence[float], split_by: str, split_seed: int
+    ) -> None:
+        sessions = [record.session for record in self.records]
+        images = [f'{record.file_name}#{record.frame or 0}' for record in self.records]
+        groups = sessions if split_by == 'session' else images
+        splits = split_groups(groups, fractions, split_seed)
+        files = [record.file_name for record in self.records]
+        leaks = find_leaks(sessions, splits) + find_leaks(files, splits)
+        if leaks:
+            message = f'{self.subset}: sessions or files in more than one split: {leaks}'
+            if split_by == 'session':
+                raise DatasetError(message + '; give all frames of a file one session')
+            print_log(message, logger='current', level=logging.WARNING)
+        self.records = [r for r, name in zip(self.records, splits, strict=True) if name == split]
+
+    def describe(self) -> str:
+        """Say in one line what is in the dataset."""
+        tips = [len(record.tips) for record in self.records]
+        return (
+            f'{self.subset}: {len(tips)} images, {sum(tips)} tips, {tips.count(0)} negatives, '
+            f'{len({record.session for record in self.records})} sessions, '
+            f'{sum(r.pixel_size_um is None for r in self.records)} without a scale, '
+            f'{len(self.skipped)} skipped'
+        )
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def load(self, index: int, rng: np.random.Generator) -> dict:
+        """Read one image; one that fails to decode raises, and nothing is put in its place."""
+        record = self.records[index]
+        path = self.folder / record.file_name
+        known = {} if record.z_um is None else {'z_um': record.z_um}
+        return dict(
+            image=read_image(path, record.frame),
+            tips=record.tips.copy(),
+            tip_fields={
+                key: np.full(len(record.tips), value, np.float32) for key, value in known.items()
+            },
+            source=path.relative_to(self.root).as_posix(),
+            frame=record.frame or 0,
+            session=record.session,
+            subset=self.subset,
+            pixel_size_um=record.pixel_size_um,
+        )

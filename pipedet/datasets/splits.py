@@ -1,0 +1,36 @@
+"""Train, val and test sets of whole groups, so that no recording session is in two of them."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+SPLITS = ('train', 'val', 'test')
+
+
+def split_groups(groups: Sequence[str], fractions: Sequence[float], seed: int) -> list[str]:
+    """Name the split, train, val or test, of every item; items of one group go together.
+
+    Groups come largest first, equal ones in random order, each to the split furthest below its
+    share. So a few groups still reach every split, and many approach the fractions of the items.
+    Depends on the seed and on the groups, not on the order of the items.
+    """
+    if len(fractions) != len(SPLITS) or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
+        raise ValueError(f'fractions are {fractions}; give three that sum to 1, for {SPLITS}')
+    sizes = Counter(groups)
+    share = np.array(fractions, float)
+    filled = np.zeros(len(SPLITS))
+    split_of = {}
+    order = np.random.default_rng(seed).permutation(sorted(sizes)).tolist()
+    for group in sorted(order, key=sizes.get, reverse=True):
+        level = np.divide(filled, share, out=np.full(len(SPLITS), np.inf), where=share > 0)
+        chosen = int(np.argmin(level))
+        filled[chosen] += sizes[group]
+        split_of[group] = SPLITS[chosen]
+    return [split_of[group] for group in groups]
+
+
+def find_leaks(groups: Sequence[str], splits: Sequence[str]) -> list[str]:
+    """Return the groups found in more than one split."""
+    seen = Counter(group for group, _ in set(zip(groups, splits, strict=True)))
+    return sorted(group for group, count in seen.items() if count > 1)

@@ -1,0 +1,126 @@
+"""Geometry: transforms compose one matrix, and `Warp` moves image and tips by it, once.
+
+`results['matrix']` takes original pixels to current ones, centres at integers: a flip is W-1-x, a
+resize by s is (x+0.5)s-0.5. Until `Warp`, `image` and `tips` are still the original ones.
+"""
+
+import cv2
+import numpy as np
+from mmcv.transforms import BaseTransform
+
+from pipedet.registry import TRANSFORMS
+from pipedet.structures import apply_affine
+
+ALIAS_FREE = 1.5  # bilinear sampling of pixels this far apart still sees nearly all of them
+
+
+def affine(linear: np.ndarray, offset: np.ndarray) -> np.ndarray:
+    """(3, 3) matrix of a (2, 2) linear part and an (x, y) offset."""
+    matrix = np.eye(3)
+    matrix[:2, :2] = linear
+    matrix[:2, 2] = offset
+    return matrix
+
+
+def about_centre(linear: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """(3, 3) matrix that applies `linear` about the centre of an (H, W) image."""
+    centre = (np.array(shape[::-1]) - 1) / 2
+    return affine(linear, centre - linear @ centre)
+
+
+@TRANSFORMS.register_module()
+class Resize(BaseTransform):
+    """Stretch to (H, W), or to a square of that side."""
+
+    def __init__(self, *, size: int | tuple[int, int]) -> None:
+        self.size = (size, size) if isinstance(size, int) else tuple(size)
+
+    def transform(self, results: dict) -> dict:
+        """Compose the resize."""
+        scale = np.array(self.size[::-1]) / np.array(results['img_shape'][::-1])  # (x, y)
+        results['matrix'] = affine(np.diag(scale), (scale - 1) / 2) @ results['matrix']
+        results['img_shape'] = self.size
+        return results
+
+
+@TRANSFORMS.register_module()
+class RandomFlip(BaseTransform):
+    """Mirror x and y, each with its own probability."""
+
+    def __init__(self, *, horizontal: float = 0.5, vertical: float = 0.5) -> None:
+        self.probabilities = np.array([horizontal, vertical])
+
+    def transform(self, results: dict) -> dict:
+        """Compose the flips."""
+        signs = np.where(results['rng'].random(2) < self.probabilities, -1.0, 1.0)
+        results['matrix'] = about_centre(np.diag(signs), results['img_shape']) @ results['matrix']
+        return results
+
+
+@TRANSFORMS.register_module()
+class RandomScale(BaseTransform):
+    """Magnify about the centre by a factor between `low` and `high`; the frame stays as it is."""
+
+    def __init__(self, *, low: float = 0.9, high: float = 1.1) -> None:
+        self.low, self.high = low, high
+
+    def transform(self, results: dict) -> dict:
+        """Compose the magnification."""
+        factor = results['rng'].uniform(self.low, self.high)
+        matrix = about_centre(np.eye(2) * factor, results['img_shape'])
+        results['matrix'] = matrix @ results['matrix']
+        return results
+
+
+@TRANSFORMS.register_module()
+class RandomRotate(BaseTransform):
+    """Rotate about the centre by up to `degrees` either way; the frame stays as it is."""
+
+    def __init__(self, *, degrees: float) -> None:
+        self.degrees = degrees
+
+    def transform(self, results: dict) -> dict:
+        """Compose the rotation."""
+        angle = np.deg2rad(results['rng'].uniform(-self.degrees, self.degrees))
+        linear = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        results['matrix'] = about_centre(linear, results['img_shape']) @ results['matrix']
+        return results
+
+
+@TRANSFORMS.register_module()
+class Warp(BaseTransform):
+    """Render the composed matrix: one resampling of `image`, one move of `tips`.
+
+    Beyond the border its last pixels go on. Tips that have left the frame are dropped, with their
+    `tip_fields`: the network is not asked for what it cannot see. An image that does not move keeps
+    its pixels and dtype; another becomes float32.
+    """
+
+    def transform(self, results: dict) -> dict:
+        """Move image and tips."""
+        matrix, (height, width) = results['matrix'], results['img_shape']
+        if (matrix != np.eye(3)).any() or (height, width) != results['image'].shape:
+            image = _blur_before(results['image'].astype(np.float32), matrix)
+            results['image'] = cv2.warpAffine(
+                image, matrix[:2], (width, height), borderMode=cv2.BORDER_REPLICATE
+            )
+        tips = apply_affine(matrix, results['tips'])
+        seen = ((tips >= -0.5) & (tips <= (width - 0.5, height - 0.5))).all(axis=1)
+        results['tips'] = tips[seen]
+        results['tip_fields'] = {
+            key: np.asarray(values)[seen] for key, values in results['tip_fields'].items()
+        }
+        return results
+
+
+def _blur_before(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Blur (H, W) by what shrinking would alias, along each axis of the original."""
+    inverse = np.linalg.inv(matrix[:2, :2])
+    # How many original pixels one output pixel covers in x and in y, rotation included.
+    steps = np.linalg.norm(inverse, axis=1)
+    sigmas = [0.5 * np.sqrt(s**2 - 1) if s > ALIAS_FREE else 0.0 for s in steps]
+    if not any(sigmas):
+        return image
+    sizes = [2 * int(np.ceil(3 * sigma)) + 1 for sigma in sigmas]
+    sigma_x, sigma_y = (max(sigma, 1e-6) for sigma in sigmas)  # 0 would mean: guess from the size
+    return cv2.GaussianBlur(image, sizes, sigma_x, sigmaY=sigma_y, borderType=cv2.BORDER_REPLICATE)

@@ -1,0 +1,115 @@
+"""The spreadsheet of tips: columns image, x, y in pixels, a row a tip, both ways.
+
+Optional columns: frame, session, pixel_size_um ('0.5', or '0.5 0.4' for x and y), z_um. A row with
+empty x and y is an image without tips. Other columns are left alone. Image sizes are not kept.
+"""
+
+import csv
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from pipedet.formats.images import PathLike
+from pipedet.formats.records import (
+    AnnotationError,
+    ImageRecord,
+    check_count,
+    check_file_name,
+    check_number,
+    check_pixel_size,
+    raise_or_keep,
+)
+
+COLUMNS = ('image', 'x', 'y')
+OPTIONAL = ('frame', 'session', 'pixel_size_um', 'z_um')
+
+
+def read_tip_csv(
+    path: PathLike, problems: list[AnnotationError] | None = None
+) -> list[ImageRecord]:
+    """Read the images in order of appearance.
+
+    A faulty row raises; with `problems`, a list, it is added there instead and its image left out,
+    because an image with a tip missing is worse than no image.
+    """
+    records: dict[tuple, ImageRecord] = {}
+    faulty = set()
+    for where, cells in _rows(Path(path)):
+        try:
+            name = check_file_name(cells['image'], where)
+            place = (name, None)  # the whole file, until the frame is known
+            try:
+                frame = check_count(cells['frame'], where, 'frame') if cells.get('frame') else None
+                place = (name, frame)
+                _add_row(records, where, place, cells)
+            except AnnotationError as error:
+                faulty.add(place)
+                raise AnnotationError(where, error.reason, name) from None
+        except AnnotationError as error:
+            raise_or_keep(error, problems)
+    return [
+        record
+        for (name, frame), record in records.items()
+        if not faulty & {(name, frame), (name, None)}
+    ]
+
+
+def _rows(path: Path) -> Iterator[tuple[str, dict]]:
+    """Yield ('file:line', cells by column name)."""
+    try:
+        with path.open(encoding='utf-8-sig', newline='') as file:  # -sig: Excel writes a mark
+            reader = csv.DictReader(file)
+            names = [name.strip() for name in reader.fieldnames or ()]
+            reader.fieldnames = names
+            missing = [name for name in COLUMNS if name not in names]
+            if missing:
+                reason = f'no column {missing}, only {names}; name them, separated by commas'
+                raise AnnotationError(f'{path}:1', reason)
+            if len(set(names)) < len(names):
+                raise AnnotationError(f'{path}:1', f'a column twice in {names}; rename one')
+            for cells in reader:
+                yield f'{path}:{reader.line_num}', cells
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = f'cannot be read as CSV ({error}); save it as UTF-8 text with commas'
+        raise AnnotationError(path, reason) from error
+
+
+def _add_row(records: dict[tuple, ImageRecord], where: str, place: tuple, cells: dict) -> None:
+    if None in cells or None in cells.values():
+        raise AnnotationError(where, 'not as many cells as columns; is there a decimal comma?')
+    text = {column: cells.get(column, '').strip() for column in COLUMNS + OPTIONAL}
+    tip = [] if text['x'] == text['y'] == '' else [check_number(text[k], where, k) for k in 'xy']
+    size = text['pixel_size_um'].split()
+    row = ImageRecord(
+        file_name=place[0],
+        frame=place[1],
+        tips=np.array(tip, np.float32).reshape(-1, 2),
+        session=text['session'] or None,
+        pixel_size_um=check_pixel_size(size, where) if size else None,
+        z_um=check_number(text['z_um'], where, 'z_um') if text['z_um'] else None,
+        where=where,
+    )
+    record = records.setdefault(place, row)
+    if record is row:
+        return
+    for key in ('session', 'pixel_size_um', 'z_um'):
+        if getattr(record, key) != getattr(row, key):
+            raise AnnotationError(where, f'{key} differs from {record.where}; make them equal')
+    if not len(record.tips) or not len(row.tips):
+        raise AnnotationError(where, f'tip and no tip, with {record.where}; drop one of the rows')
+    record.tips = np.concatenate([record.tips, row.tips])
+
+
+def write_tip_csv(path: PathLike, records: Iterable[ImageRecord]) -> None:
+    """Write what `read_tip_csv` reads."""
+    with Path(path).open('w', encoding='utf-8', newline='') as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS + OPTIONAL)
+        for record in records:
+            size = ' '.join(map(str, record.pixel_size_um or ()))
+            known = [record.frame, record.session, size, record.z_um]
+            tips = np.asarray(record.tips, np.float32)
+            # str of a float32 is the shortest text that reads back the same.
+            for x, y in [(str(x), str(y)) for x, y in tips] or [('', '')]:
+                writer.writerow([record.file_name, x, y, *known])

@@ -1,0 +1,102 @@
+"""Pictures to look at: tips drawn on images, contact sheets, training curves."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import matplotlib
+import numpy as np
+
+matplotlib.use('Agg')  # pictures are files here; a cluster node has no screen
+import matplotlib.pyplot as plt  # noqa: E402
+
+TRUE, PREDICTED, DOUBTED = (80, 220, 80), (60, 60, 255), (0, 200, 255)  # BGR
+_SHORTEST_SIDE = 480
+
+
+def to_display(image: np.ndarray) -> np.ndarray:
+    """Stretch an image of any depth between its 0.5 and 99.5 percentile, (H, W, 3) uint8."""
+    low, high = np.percentile(image, (0.5, 99.5))
+    grey = (image.astype(np.float32) - low) / max(high - low, 1e-6)
+    return cv2.cvtColor((grey.clip(0, 1) * 255).astype(np.uint8), cv2.COLOR_GRAY2BGR)
+
+
+def draw_tips(
+    image: np.ndarray,
+    *,
+    true: np.ndarray,
+    predicted: np.ndarray,
+    scores: np.ndarray,
+    threshold: float,
+    caption: str,
+) -> np.ndarray:
+    """Draw tips on an enlarged copy: truth as green rings, predictions as red crosses.
+
+    Candidates below the threshold are yellow, without their score. Points are (x, y) pixels of
+    `image`.
+    """
+    zoom = max(1, round(_SHORTEST_SIDE / min(image.shape)))
+    canvas = cv2.resize(
+        to_display(image), None, fx=zoom, fy=zoom, interpolation=cv2.INTER_NEAREST
+    )
+
+    def place(point: np.ndarray) -> tuple[int, int]:
+        x, y = (np.asarray(point, float) + 0.5) * zoom - 0.5
+        return round(float(x)), round(float(y))
+
+    for point in true:
+        cv2.circle(canvas, place(point), 6 * zoom, TRUE, 1, cv2.LINE_AA)
+    for point, score in zip(predicted, scores, strict=True):
+        colour = PREDICTED if score >= threshold else DOUBTED
+        cv2.drawMarker(canvas, place(point), colour, cv2.MARKER_TILTED_CROSS, 7 * zoom, 1)
+        if score >= threshold:
+            x, y = place(point)
+            _write(canvas, f'{score:.2f}', (x + 5 * zoom, y - 4 * zoom), colour)
+    _write(canvas, caption, (6, 16), (255, 255, 255))
+    return canvas
+
+
+def contact_sheet(tiles: Sequence[np.ndarray], columns: int) -> np.ndarray:
+    """Lay tiles out in rows; smaller ones are padded to the largest."""
+    height, width = (max(tile.shape[axis] for tile in tiles) for axis in (0, 1))
+    padded = [
+        np.pad(t, ((0, height - t.shape[0]), (0, width - t.shape[1]), (0, 0))) for t in tiles
+    ]
+    padded += [np.zeros_like(padded[0])] * (-len(padded) % columns)
+    rows = [np.hstack(padded[i : i + columns]) for i in range(0, len(padded), columns)]
+    return np.vstack(rows)
+
+
+def write_png(path: Path, image: np.ndarray) -> None:
+    """Write a picture; paths with any characters work, on Windows too."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(cv2.imencode('.png', image)[1].tobytes())
+
+
+def plot_curves(work_dir: Path, out: Path) -> None:
+    """Plot training loss, validation loss and validation accuracy of a run, resumed ones included."""
+    logs = sorted(work_dir.glob('*/vis_data/scalars.json'))
+    rows = [json.loads(line) for log in logs for line in log.read_text().splitlines()]
+    train = [row for row in rows if 'lr' in row]
+    val = [row for row in rows if 'lr' not in row and 'loss' in row]
+    # Validations are logged by epoch: place them at the training step that came before.
+    steps = {row['epoch']: row['step'] for row in train}
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), layout='constrained')
+    left.semilogy([r['step'] for r in train], [r['loss'] for r in train], label='training')
+    at = [steps.get(row['step'], row['step']) for row in val]
+    left.semilogy(at, [row['loss'] for row in val], 'o-', label='validation')
+    left.set(xlabel='step', ylabel='loss')
+    left.legend()
+    for threshold in (3, 5, 10):
+        key = f'tip/acc@{threshold}um'
+        right.plot(at, [row.get(key, np.nan) for row in val], 'o-', label=f'within {threshold} um')
+    right.set(xlabel='step', ylabel='validation tips, %', ylim=(0, 100))
+    right.legend()
+    figure.savefig(out, dpi=110)
+    plt.close(figure)
+
+
+def _write(canvas: np.ndarray, text: str, at: tuple[int, int], colour: tuple) -> None:
+    cv2.putText(canvas, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 3, cv2.LINE_AA)
+    cv2.putText(canvas, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.42, colour, 1, cv2.LINE_AA)

@@ -1,0 +1,276 @@
+"""Images: levels survive, everything unreadable is one error, scales are read or absent."""
+
+import pickle
+import subprocess
+import sys
+import time
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+
+from pipedet.formats import (
+    ImageReadError,
+    count_frames,
+    read_image,
+    read_pixel_size_um,
+    read_size,
+)
+
+RAMP = np.arange(4096, dtype=np.uint16).reshape(32, 128)
+
+
+def write_png(path, image):
+    path.write_bytes(cv2.imencode('.png', image)[1].tobytes())
+    return path
+
+
+@pytest.fixture
+def png(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 4096, (48, 64), dtype=np.uint16)
+    return write_png(tmp_path / 'noise.png', noise)
+
+
+@pytest.mark.parametrize('suffix', ['.png', '.tif'])
+def test_twelve_bits_keep_all_levels(tmp_path, suffix):
+    path = tmp_path / f'rämp{suffix}'
+    if suffix == '.png':
+        write_png(path, RAMP)
+    else:
+        tifffile.imwrite(path, RAMP)
+    image = read_image(path)
+    assert image.dtype == np.uint16 and len(np.unique(image)) == 4096
+    assert np.array_equal(image, RAMP)
+    assert read_size(path) == (32, 128) and count_frames(path) == 1
+
+
+@pytest.mark.parametrize('dtype', ['uint8', 'uint16', 'int16', 'int32', 'float32', 'float64'])
+@pytest.mark.parametrize('byteorder', '<>')
+def test_tiff_keeps_its_dtype(tmp_path, dtype, byteorder):
+    low = 0 if dtype.startswith('u') else -100
+    values = np.arange(low, low + 12 * 16).reshape(12, 16).astype(dtype)
+    tifffile.imwrite(tmp_path / 'a.tif', values, byteorder=byteorder)
+    image = read_image(tmp_path / 'a.tif')
+    assert image.dtype == np.dtype(dtype) and image.dtype.isnative
+    assert np.array_equal(image, values)
+
+
+def test_compressed_tiff_and_bigtiff(tmp_path):
+    tifffile.imwrite(tmp_path / 'a.tif', RAMP, compression='zlib', rowsperstrip=8, bigtiff=True)
+    assert np.array_equal(read_image(tmp_path / 'a.tif'), RAMP)
+
+
+def test_unsupported_dtype_is_refused(tmp_path):
+    tifffile.imwrite(tmp_path / 'a.tif', RAMP.astype(np.complex64))
+    with pytest.raises(ImageReadError, match='complex64'):
+        read_image(tmp_path / 'a.tif')
+
+
+@pytest.mark.parametrize('channels', [3, 4])
+def test_equal_channels_collapse_without_loss(tmp_path, channels):
+    image = np.stack([RAMP] * 3 + [np.full_like(RAMP, 65535)], axis=-1)[..., :channels]
+    assert np.array_equal(read_image(write_png(tmp_path / 'a.png', image)), RAMP)
+    tifffile.imwrite(tmp_path / 'a.tif', image, photometric='rgb')
+    assert np.array_equal(read_image(tmp_path / 'a.tif'), RAMP)
+    planar = np.moveaxis(image, -1, 0)
+    tifffile.imwrite(tmp_path / 'b.tif', planar, photometric='rgb', planarconfig='separate')
+    assert np.array_equal(read_image(tmp_path / 'b.tif'), RAMP)
+    assert read_image(tmp_path / 'b.tif').dtype == np.uint16
+
+
+def test_colours_become_luma_in_the_same_order_from_png_and_tiff(tmp_path):
+    rgb = np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)
+    expected = rgb @ np.array([0.299, 0.587, 0.114])
+    tifffile.imwrite(tmp_path / 'a.tif', rgb, photometric='rgb')
+    for path in (write_png(tmp_path / 'a.png', rgb[..., ::-1]), tmp_path / 'a.tif'):
+        image = read_image(path)
+        assert image.dtype == np.float32
+        np.testing.assert_allclose(image, expected, rtol=1e-5)
+
+
+def test_two_measurement_channels_are_not_mixed(tmp_path):
+    two = np.stack([RAMP, RAMP[::-1]])
+    kinds = dict(photometric='minisblack', planarconfig='separate')
+    tifffile.imwrite(tmp_path / 'a.tif', two, **kinds)
+    with pytest.raises(ImageReadError, match='2 different channels'):
+        read_image(tmp_path / 'a.tif')
+
+
+def test_a_stack_needs_a_frame(tmp_path):
+    stack = np.stack([RAMP, RAMP + 1, RAMP + 2])
+    path = tmp_path / 'stack.tif'
+    tifffile.imwrite(path, stack, photometric='minisblack')
+    assert count_frames(path) == 3
+    with pytest.raises(ImageReadError, match='3 pages; pass frame=0 to frame=2'):
+        read_image(path)
+    for frame in range(3):
+        assert np.array_equal(read_image(path, frame), stack[frame])
+    for frame in (3, -1):
+        with pytest.raises(ImageReadError, match='no frame'):
+            read_image(path, frame)
+
+
+def test_a_stack_with_one_index_entry_is_not_taken_for_its_first_page(tmp_path):
+    tifffile.imwrite(tmp_path / 'a.tif', np.stack([RAMP] * 3), imagej=True, truncate=True)
+    with pytest.raises(ImageReadError, match='not indexed'):
+        read_image(tmp_path / 'a.tif')
+
+
+def test_every_truncation_of_a_png_is_refused(png):
+    data = png.read_bytes()
+    for kept in [*range(0, len(data), 97), len(data) - 12, len(data) - 1]:
+        png.write_bytes(data[:kept])
+        with pytest.raises(ImageReadError):
+            read_image(png)
+
+
+@pytest.mark.parametrize('suffix', ['.jpg', '.bmp', '.tif'])
+@pytest.mark.parametrize('kept', [0, 3, 40, 0.5, 0.98])
+def test_truncated_files_are_refused(tmp_path, suffix, kept):
+    image = np.random.default_rng(0).integers(0, 256, (48, 64), dtype=np.uint8)
+    path = tmp_path / f'a{suffix}'
+    if suffix == '.tif':
+        tifffile.imwrite(path, image)
+    else:
+        path.write_bytes(cv2.imencode(suffix, image)[1].tobytes())
+    assert read_image(path).shape == (48, 64)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(kept * len(data)) if isinstance(kept, float) else kept])
+    with pytest.raises(ImageReadError):
+        read_image(path)
+
+
+def test_flipped_bytes_never_escape_as_another_error(tmp_path, png):
+    rng = np.random.default_rng(0)
+    tifffile.imwrite(tmp_path / 'a.tif', RAMP, compression='zlib')
+    for path in (png, tmp_path / 'a.tif'):
+        data = np.frombuffer(path.read_bytes(), np.uint8)
+        for _ in range(60):
+            damaged = data.copy()
+            damaged[rng.integers(0, len(data), 3)] ^= 255
+            path.write_bytes(damaged.tobytes())
+            try:
+                assert read_image(path).ndim == 2
+            except ImageReadError:
+                pass
+
+
+@pytest.mark.parametrize('suffix', ['.png', '.jpg', '.bmp', '.tif'])
+def test_junk_and_missing_and_empty_files(tmp_path, suffix):
+    path = tmp_path / f'a{suffix}'
+    for call in (read_image, read_size, count_frames, read_pixel_size_um):
+        with pytest.raises(ImageReadError, match='no such file'):
+            call(path)
+    path.write_bytes(b'')
+    with pytest.raises(ImageReadError, match='0 bytes'):
+        read_image(path)
+    for junk in (b'<html>404</html>', b'II*\0' + b'\xff' * 60, b'\x89PNG\r\n\x1a\n' + bytes(60)):
+        path.write_bytes(junk)
+        with pytest.raises(ImageReadError, match='damaged'):
+            read_image(path)
+        with pytest.raises(ImageReadError):
+            read_size(path)
+
+
+def test_other_file_types_and_folders_are_refused(tmp_path):
+    (tmp_path / 'weights.pkl').write_bytes(pickle.dumps(1))
+    (tmp_path / 'folder.png').mkdir()
+    for name in ('weights.pkl', 'folder.png'):
+        with pytest.raises(ImageReadError, match=name):
+            read_image(tmp_path / name)
+
+
+def test_a_huge_png_is_refused_from_its_header(tmp_path):
+    def chunk(kind, data):
+        checksum = zlib.crc32(kind + data).to_bytes(4, 'big')
+        return len(data).to_bytes(4, 'big') + kind + data + checksum
+
+    side = (30000).to_bytes(4, 'big')
+    rows = zlib.compress(bytes((30000 // 8 + 1) * 30000))
+    path = tmp_path / 'bomb.png'
+    path.write_bytes(
+        b'\x89PNG\r\n\x1a\n'
+        + chunk(b'IHDR', side + side + bytes([1, 0, 0, 0, 0]))
+        + chunk(b'IDAT', rows)
+        + chunk(b'IEND', b'')
+    )
+    for call in (read_image, read_size):
+        start = time.perf_counter()
+        with pytest.raises(ImageReadError, match='30000 x 30000'):
+            call(path)
+        assert time.perf_counter() - start < 0.5
+
+
+def test_non_finite_pixels_are_refused(tmp_path):
+    for bad in (np.nan, np.inf):
+        image = np.ones((8, 8), np.float32)
+        image[3, 4] = bad
+        tifffile.imwrite(tmp_path / 'a.tif', image)
+        with pytest.raises(ImageReadError, match='NaN or infinite'):
+            read_image(tmp_path / 'a.tif')
+
+
+def test_the_error_crosses_a_pipe():
+    error = pickle.loads(pickle.dumps(ImageReadError('a.png', 'why')))
+    assert str(error) == 'a.png: why' and isinstance(error, ValueError)
+
+
+def ome(attributes, extra=''):
+    return f'<OME xmlns="x"><Image ID="0"><Pixels {attributes}>{extra}</Pixels></Image></OME>'
+
+
+@pytest.mark.parametrize(
+    ('attributes', 'expected'),
+    [
+        ('PhysicalSizeX="0.5" PhysicalSizeY="0.4"', (0.5, 0.4)),
+        ('PhysicalSizeX="500" PhysicalSizeXUnit="nm" PhysicalSizeY="0.4"', (0.5, 0.4)),
+        ('PhysicalSizeX="5e-7" PhysicalSizeY="5e-7"', None),  # metres, said to be micrometres
+        ('PhysicalSizeX="1" PhysicalSizeXUnit="pixel" PhysicalSizeY="1"', None),
+        ('PhysicalSizeX="0.5"', None),
+        ('PhysicalSizeX="nan" PhysicalSizeY="nan"', None),
+    ],
+)
+def test_pixel_size_from_ome(tmp_path, attributes, expected):
+    text = ome(attributes)
+    tifffile.imwrite(tmp_path / 'a.tif', RAMP, description=text.encode(), metadata=None)
+    size = read_pixel_size_um(tmp_path / 'a.tif')
+    assert size == pytest.approx(expected) if expected else size is None
+
+
+def test_ome_does_not_open_other_files(tmp_path):
+    extra = '<TiffData IFD="0"><UUID FileName="../x.tif">urn:uuid:1</UUID></TiffData>'
+    attributes = 'DimensionOrder="XYCZT" Type="uint16" SizeX="128" SizeY="32" SizeC="1" SizeT="2"'
+    text = ome(attributes + ' SizeZ="1" ID="P"', extra)
+    tifffile.imwrite(tmp_path / 'a.ome.tif', RAMP, description=text.encode(), metadata=None)
+    assert np.array_equal(read_image(tmp_path / 'a.ome.tif'), RAMP)
+
+
+def test_pixel_size_from_imagej(tmp_path):
+    kinds = dict(imagej=True, resolution=(2.0, 2.5))
+    tifffile.imwrite(tmp_path / 'a.tif', RAMP, metadata={'unit': 'micron'}, **kinds)
+    assert read_pixel_size_um(tmp_path / 'a.tif') == pytest.approx((0.5, 0.4))
+    tifffile.imwrite(tmp_path / 'b.tif', RAMP, metadata={'unit': 'inch'}, **kinds)
+    assert read_pixel_size_um(tmp_path / 'b.tif') is None
+
+
+def test_pixel_size_from_scanimage(tmp_path):
+    corners = '[-32 -16;32 -16;32 16;-32 16]'
+    lines = [f'imagingFovUm = {corners}', 'pixelsPerLine = 128', 'linesPerFrame = 32']
+    text = '\n'.join(f'SI.hRoiManager.{line}' for line in lines)
+    tifffile.imwrite(tmp_path / 'a.tif', RAMP, software=text, metadata=None)
+    assert read_pixel_size_um(tmp_path / 'a.tif') == pytest.approx((0.5, 1.0))
+    tifffile.imwrite(tmp_path / 'b.tif', RAMP[:16], software=text, metadata=None)
+    assert read_pixel_size_um(tmp_path / 'b.tif') is None
+
+
+def test_printing_resolutions_are_no_scale(tmp_path, png):
+    tifffile.imwrite(tmp_path / 'a.tif', RAMP, resolution=(1, 1), resolutionunit='CENTIMETER')
+    assert read_pixel_size_um(tmp_path / 'a.tif') is None
+    assert read_pixel_size_um(png) is None
+
+
+def test_formats_need_no_framework():
+    code = 'import sys, pipedet.formats; assert not {"torch", "mmengine"} & set(sys.modules)'
+    subprocess.run([sys.executable, '-c', code], check=True)

@@ -1,0 +1,7 @@
+"""`pipedet browse`, for those who did not install the console script."""
+
+import sys
+
+from pipedet.cli import main
+
+main(['browse', *sys.argv[1:]])

@@ -1,0 +1,7 @@
+"""`pipedet latency`, for those who did not install the console script."""
+
+import sys
+
+from pipedet.cli import main
+
+main(['latency', *sys.argv[1:]])

@@ -1,0 +1,7 @@
+"""`pipedet test`, for those who did not install the console script."""
+
+import sys
+
+from pipedet.cli import main
+
+main(['test', *sys.argv[1:]])
