@@ -23,7 +23,9 @@ setup(
         'scipy>=1.11',
         'numpy>=1.26',
         'opencv-python>=4.9',
+        'pillow>=10',
         'tifffile>=2024.1',
+        'imagecodecs>=2024.1',  # TIFFs are often compressed
         'matplotlib>=3.8',
         'safetensors>=0.4',
     ],

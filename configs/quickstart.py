@@ -36,7 +36,7 @@ model = dict(
 )
 train_dataloader.batch_size = 16
 optim_wrapper.optimizer = dict(type=AdamW, lr=3e-3, weight_decay=1e-2)
-optim_wrapper.clip_grad = dict(max_norm=1.0, error_if_nonfinite=True)
+optim_wrapper.clip_grad = dict(max_norm=1.0)
 train_cfg = dict(
     type=StagedTrainLoop,
     stages=[

@@ -176,13 +176,13 @@ def test_csv_rows_negatives_and_unknown_columns(tmp_path):
         ('/a.png,1,2,,', 'absolute'),
         (',1,2,,', 'image name'),
         ('c.png,,,,', 'tip and no tip'),
-        ('c.png,1,2,,0.5', 'pixel_size_um differs'),
+        ('c.png,1,2,,0.4', 'pixel_size_um differs'),
     ],
 )
 def test_each_csv_fault_is_named_and_nothing_else_lost(tmp_path, row, reason):
     path = tmp_path / 'tips.csv'
     path.write_text(
-        f'image,x,y,frame,pixel_size_um\nb.png,3,4,,\nc.png,5,6,,\n{row}\na.png,1,1,,\n'
+        f'image,x,y,frame,pixel_size_um\nb.png,3,4,,\nc.png,5,6,,0.5\n{row}\na.png,1,1,,\n'
     )
     with pytest.raises(AnnotationError, match=f'tips.csv:4: .*{reason}'):
         read_tip_csv(path)

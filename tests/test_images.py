@@ -198,7 +198,7 @@ def test_a_huge_png_is_refused_from_its_header(tmp_path):
     )
     for call in (read_image, read_size):
         start = time.perf_counter()
-        with pytest.raises(ImageReadError, match='30000 x 30000'):
+        with pytest.raises(ImageReadError, match='900000000 pixels'):
             call(path)
         assert time.perf_counter() - start < 0.5
 

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import numpy as np
@@ -43,8 +44,8 @@ def read_image(path: PathLike, frame: int | None = None) -> np.ndarray:
     Equal colour channels collapse to one without loss. Colours become their luma, in float32; an
     alpha channel is left out. `frame` counts TIFF pages from 0, needed where there are several.
     """
-    with _reading(path) as path:
-        image = _read_tiff(path, frame) if _is_tiff(path) else _read_raster(path, frame)
+    with reading(path) as path:
+        image = _read_tiff(path, frame) if is_tiff(path) else _read_raster(path, frame)
         if image.dtype.name not in DTYPES:
             raise ImageReadError(path, f'pixels are {image.dtype}; save as one of {DTYPES}')
         if not np.isfinite(image).all():
@@ -54,24 +55,25 @@ def read_image(path: PathLike, frame: int | None = None) -> np.ndarray:
 
 def read_size(path: PathLike, frame: int = 0) -> tuple[int, int]:
     """Read (H, W) from the header."""
-    with _reading(path) as path:
-        if not _is_tiff(path):
-            return _raster_size(path, path.read_bytes())
-        with _open_tiff(path) as tiff:
+    with reading(path) as path:
+        if not is_tiff(path):
+            with path.open('rb') as file:
+                return _raster_size(path, file)
+        with open_tiff(path) as tiff:
             return _page_size(path, _page(path, tiff, frame))
 
 
 def count_frames(path: PathLike) -> int:
     """Count a TIFF's pages from its header; every other image is one frame."""
-    with _reading(path) as path:
-        if not _is_tiff(path):
+    with reading(path) as path:
+        if not is_tiff(path):
             return 1
-        with _open_tiff(path) as tiff:
+        with open_tiff(path) as tiff:
             return len(tiff.pages)
 
 
 @contextmanager
-def _reading(path: PathLike) -> Iterator[Path]:
+def reading(path: PathLike) -> Iterator[Path]:
     """Check what can be checked from outside, and give every decoder's failure one type."""
     path = Path(path)
     try:
@@ -84,13 +86,16 @@ def _reading(path: PathLike) -> Iterator[Path]:
         yield path
     except ImageReadError:
         raise
+    except Image.DecompressionBombError as error:
+        raise ImageReadError(path, f'{error}; crop it first') from error
     except Exception as error:  # on damaged files the decoders raise a dozen unrelated types
         cause = f'{type(error).__name__}: {error}'
         reason = f'damaged, or not an image ({cause}); copy or save it again'
         raise ImageReadError(path, reason) from error
 
 
-def _is_tiff(path: Path) -> bool:
+def is_tiff(path: Path) -> bool:
+    """Whether it is a TIFF by its first bytes; other files must be small enough to read whole."""
     with path.open('rb') as file:
         if file.read(4) in TIFF_MAGIC:
             return True
@@ -105,11 +110,11 @@ def _check_size(path: Path, height: int, width: int) -> tuple[int, int]:
     return height, width
 
 
-def _raster_size(path: Path, data: bytes, *, check_data: bool = False) -> tuple[int, int]:
+def _raster_size(path: Path, file: BinaryIO, *, check_data: bool = False) -> tuple[int, int]:
     """(H, W) of a PNG, JPEG or BMP; `check_data` finds a file cut short, as OpenCV does not."""
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', Image.DecompressionBombWarning)  # our own limit is lower
-        with Image.open(io.BytesIO(data), formats=('PNG', 'JPEG', 'BMP')) as header:
+        with Image.open(file, formats=('PNG', 'JPEG', 'BMP')) as header:
             size = _check_size(path, header.height, header.width)
             if check_data:
                 # PNG chunks carry checksums; the other two must be decoded to the end.
@@ -121,16 +126,21 @@ def _read_raster(path: Path, frame: int | None) -> np.ndarray:
     if frame not in (None, 0):
         raise ImageReadError(path, f'frame {frame} asked of a single image; leave frame out')
     data = path.read_bytes()  # not imread, which fails on non-ASCII paths on Windows
-    _raster_size(path, data, check_data=True)
+    _raster_size(path, io.BytesIO(data), check_data=True)
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if image is None:
         raise ImageReadError(path, 'OpenCV cannot decode it; save it again')
     return image if image.ndim == 2 else _to_gray(image[..., 2::-1])  # BGR(A) -> RGB
 
 
-def _open_tiff(path: Path) -> TiffFile:
+def open_tiff(path: Path) -> TiffFile:
+    """Open a TIFF that has a page."""
     # is_ome=False: OME-XML may name further files, which tifffile would open wherever they are.
-    return TiffFile(path, is_ome=False)
+    tiff = TiffFile(path, is_ome=False)
+    if not len(tiff.pages):
+        tiff.close()
+        raise ImageReadError(path, 'damaged: a TIFF without a page; copy or save it again')
+    return tiff
 
 
 def _page(path: Path, tiff: TiffFile, frame: int | None) -> TiffPage:
@@ -152,7 +162,7 @@ def _page_size(path: Path, page: TiffPage) -> tuple[int, int]:
 
 
 def _read_tiff(path: Path, frame: int | None) -> np.ndarray:
-    with _open_tiff(path) as tiff:
+    with open_tiff(path) as tiff:
         page = _page(path, tiff, frame)
         _page_size(path, page)
         # tifffile fills strips that are missing or cut short with zeros.

@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 
 from tifffile import TiffPage
 
-from pipedet.formats.images import PathLike, _is_tiff, _open_tiff, _reading
+from pipedet.formats.images import PathLike, is_tiff, open_tiff, reading
 
 # Outside it a unit was mistaken: metres for micrometres is a known fault of real files.
 PIXEL_SIZE_RANGE_UM = (0.01, 20.0)
@@ -25,10 +25,10 @@ def read_pixel_size_um(path: PathLike) -> PixelSize | None:
 
     The resolution tags of a plain TIFF, PNG or JPEG are printing sizes and do not count.
     """
-    with _reading(path) as path:
-        if not _is_tiff(path):
+    with reading(path) as path:
+        if not is_tiff(path):
             return None
-        with _open_tiff(path) as tiff:
+        with open_tiff(path) as tiff:
             page = tiff.pages.first
             for read in (_from_ome, _from_scanimage, _from_imagej):
                 size = read(page)

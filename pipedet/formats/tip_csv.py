@@ -1,7 +1,8 @@
 """The spreadsheet of tips: columns image, x, y in pixels, a row a tip, both ways.
 
 Optional columns: frame, session, pixel_size_um ('0.5', or '0.5 0.4' for x and y), z_um. A row with
-empty x and y is an image without tips. Other columns are left alone. Image sizes are not kept.
+empty x and y is an image without tips. What concerns the image need be said in one of its rows
+only. Other columns are left alone. Image sizes are not kept.
 """
 
 import csv
@@ -40,6 +41,9 @@ def read_tip_csv(
             name = check_file_name(cells['image'], where)
             place = (name, None)  # the whole file, until the frame is known
             try:
+                if None in cells or None in cells.values():
+                    reason = 'not as many cells as columns; is there a decimal comma?'
+                    raise AnnotationError(where, reason)
                 frame = check_count(cells['frame'], where, 'frame') if cells.get('frame') else None
                 place = (name, frame)
                 _add_row(records, where, place, cells)
@@ -76,8 +80,6 @@ def _rows(path: Path) -> Iterator[tuple[str, dict]]:
 
 
 def _add_row(records: dict[tuple, ImageRecord], where: str, place: tuple, cells: dict) -> None:
-    if None in cells or None in cells.values():
-        raise AnnotationError(where, 'not as many cells as columns; is there a decimal comma?')
     text = {column: cells.get(column, '').strip() for column in COLUMNS + OPTIONAL}
     tip = [] if text['x'] == text['y'] == '' else [check_number(text[k], where, k) for k in 'xy']
     size = text['pixel_size_um'].split()
@@ -94,8 +96,10 @@ def _add_row(records: dict[tuple, ImageRecord], where: str, place: tuple, cells:
     if record is row:
         return
     for key in ('session', 'pixel_size_um', 'z_um'):
-        if getattr(record, key) != getattr(row, key):
+        known, said = getattr(record, key), getattr(row, key)
+        if None not in (known, said) and known != said:
             raise AnnotationError(where, f'{key} differs from {record.where}; make them equal')
+        setattr(record, key, said if known is None else known)
     if not len(record.tips) or not len(row.tips):
         raise AnnotationError(where, f'tip and no tip, with {record.where}; drop one of the rows')
     record.tips = np.concatenate([record.tips, row.tips])

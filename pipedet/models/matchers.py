@@ -30,7 +30,7 @@ class HungarianMatcher:
             (B, N) slot of each tip, -1 for padding and for tips beyond the number of slots. No slot
             is given twice.
         """
-        cost = torch.cdist(predicted.float(), true.float())
+        cost = (predicted[:, :, None] - true[:, None]).float().norm(dim=-1)
         if not cost.isfinite().all():
             raise FloatingPointError('cannot match: a predicted or true tip is not finite')
         slots, tips = cost.shape[1:]
@@ -42,8 +42,11 @@ class HungarianMatcher:
 def _by_enumeration(cost: Tensor, valid: Tensor) -> Tensor:
     batch, slots, tips = cost.shape
     side = max(slots, tips)
-    # Padding to a square with zeros: whoever is matched with nobody costs nothing.
+    # Padding to a square: a slot that stays free costs nothing, a tip without a slot more than any
+    # assignment, so that only tips beyond the number of slots are left out.
     square = cost.new_zeros(batch, side, side)
+    square[:, slots:, :tips] = side * cost.amax() if cost.numel() else 0
+    square[:, :, :tips] = torch.where(valid[:, None], square[:, :, :tips], 0)
     square[:, :slots, :tips] = torch.where(valid[:, None], cost, 0)
     orders = _orders(side).to(cost.device)  # (side!, side): slot of each tip
     totals = square[:, orders, torch.arange(side, device=cost.device)].sum(dim=-1)

@@ -1,0 +1,170 @@
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+import torch
+
+from pipedet.apis import TipLocaliser
+from pipedet.cli import main
+from pipedet.engine.checkpoint import save_weights
+from pipedet.registry import MODELS
+
+ROOT = Path(__file__).parent.parent
+TINY = ROOT / 'configs' / '_base_' / 'tiny.py'
+
+
+@pytest.fixture(scope='module')
+def run_folder(tmp_path_factory):
+    """A finished run of the tiny config."""
+    folder = tmp_path_factory.mktemp('run')
+    main(['train', str(TINY), '--work-dir', str(folder), '--seed', '3'])
+    return folder
+
+
+def test_train_leaves_everything_behind(run_folder):
+    names = {str(p.relative_to(run_folder)) for p in run_folder.rglob('*') if p.is_file()}
+    assert {
+        'config.py',
+        'environment.json',
+        'data.json',
+        'train.json',
+        'model.safetensors',
+        'curves.png',
+        'test/report.md',
+        'test/metrics.json',
+        'test/standard_best.png',
+        'test/standard_worst.png',
+    } <= names
+    record = json.loads((run_folder / 'train.json').read_text())
+    assert record['samples_seen'] == 32 and record['stages'][0]['steps'] == 8
+
+
+def test_test_repeats_what_training_measured(run_folder, tmp_path):
+    main(['test', str(run_folder / 'config.py'), '--work-dir', str(run_folder), '--out', str(tmp_path)])
+    again, first = (
+        json.loads((folder / 'metrics.json').read_text())['overall']
+        for folder in (tmp_path, run_folder / 'test')
+    )
+    assert again == first
+
+
+def test_latency_writes_its_figures(run_folder, tmp_path):
+    out = tmp_path / 'latency.json'
+    args = '--batch 1 2 --warmup 1 --runs 3 --threads 1'.split()
+    main(['latency', str(TINY), *args, '--out', str(out)])
+    result = json.loads(out.read_text())
+    assert [row['batch'] for row in result['batches']] == [1, 2] and result['gflop'] > 0.1
+    assert all(0 < row['p50_ms'] <= row['p95_ms'] <= row['p99_ms'] for row in result['batches'])
+
+
+def test_browse_draws_a_sheet(tmp_path):
+    out = tmp_path / 'sheet.png'
+    main(['browse', str(TINY), '--count', '5', '--out', str(out)])
+    assert cv2.imread(str(out)).shape[0] > 500
+
+
+@pytest.fixture
+def images(tmp_path):
+    """A folder with an 8-bit PNG, a 12-bit stack with a scale, and four bad files."""
+    folder = tmp_path / 'images'
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    png = rng.integers(0, 255, (100, 140), np.uint8)
+    cv2.imwrite(str(folder / 'a.png'), png)
+    stack = rng.integers(0, 4095, (2, 90, 80)).astype(np.uint16)
+    meta = dict(axes='TYX', PhysicalSizeX=0.5, PhysicalSizeY=0.5)
+    tifffile.imwrite(folder / 'b.ome.tif', stack, ome=True, metadata=meta)
+    (folder / 'c_truncated.png').write_bytes((folder / 'a.png').read_bytes()[:900])
+    (folder / 'd_empty.tif').touch()
+    tifffile.imwrite(folder / 'e_nan.tif', np.full((30, 30), np.nan, np.float32))
+    (folder / 'notes.txt').write_text('not an image')
+    return folder
+
+
+def predict(run_folder, source, out, *extra):
+    main(
+        ['predict', str(source), '--out', str(out), '--config', str(run_folder / 'config.py'),
+         '--checkpoint', str(run_folder / 'model.safetensors'), *extra]
+    )  # fmt: skip
+
+
+def test_predict_reads_what_it_can_and_lists_the_rest(run_folder, images, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        predict(run_folder, images, tmp_path / 'out')
+    assert stop.value.code == 1
+    told = capsys.readouterr()
+    assert 'in 3 images' in told.out and '1 images carry no pixel size' in told.out
+    for name in ('c_truncated.png', 'd_empty.tif', 'e_nan.tif'):
+        assert told.err.count(name) == 1
+    with open(tmp_path / 'out' / 'predictions.csv') as file:
+        assert next(csv.reader(file)) == 'image,frame,tip,x_px,y_px,x_um,y_um,score'.split(',')
+    assert len(list((tmp_path / 'out' / 'overlays').glob('*.png'))) == 3
+
+
+def test_predict_strict_stops_at_the_first_bad_file(run_folder, images, tmp_path):
+    with pytest.raises(SystemExit, match='c_truncated.png'):
+        predict(run_folder, images, tmp_path / 'out', '--strict')
+    with pytest.raises(SystemExit, match='no such file'):
+        predict(run_folder, images / 'none.png', tmp_path / 'out')
+    with pytest.raises(SystemExit, match='no config at'):
+        main(['predict', str(images), '--out', str(tmp_path), '--config', 'none.py'])
+
+
+def test_test_reads_a_folder_of_labelled_images(run_folder, tmp_path):
+    data = tmp_path / 'rig'
+    data.mkdir()
+    image = np.random.default_rng(1).integers(0, 255, (60, 90), np.uint8)
+    for name in ('one.png', 'two.png', 'negative.png'):
+        cv2.imwrite(str(data / name), image)
+    (data / 'tips.csv').write_text('image,x,y\none.png,10,20\none.png,50,30\ntwo.png,70,8\n')
+    out = tmp_path / 'out'
+    main(
+        ['test', str(TINY), '--checkpoint', str(run_folder / 'model.safetensors'),
+         '--data', str(data), '--annotations', 'tips.csv', '--pixel-size-um', '0.8',
+         '--work-dir', str(tmp_path), '--out', str(out)]
+    )  # fmt: skip
+    overall = json.loads((out / 'metrics.json').read_text())['overall']
+    assert overall['images'] == 3 and overall['tips'] == 3
+
+
+def test_the_localiser_answers_in_both_units_and_refuses_nonsense(run_folder):
+    localise = TipLocaliser(run_folder / 'config.py', run_folder / 'model.safetensors')
+    localise.model.score_threshold = 0.0
+    image = np.random.default_rng(0).integers(0, 4095, (120, 200)).astype(np.uint16)
+    tips = localise(image, pixel_size_um=(0.5, 0.25))
+    assert len(tips.scores) > 0
+    assert np.allclose(tips.points_um, tips.points_px * [0.5, 0.25])
+    assert localise(image).points_um is None
+    with pytest.raises(ValueError, match='H, W'):
+        localise(np.zeros((4, 4, 3)))
+    with pytest.raises(ValueError, match='NaN'):
+        localise(np.full((32, 32), np.nan))
+
+
+def test_weights_of_another_model_are_refused(tmp_path, capsys):
+    save_weights(tmp_path / 'other.safetensors', torch.nn.Linear(2, 2))
+    with pytest.raises(SystemExit, match='another model'):
+        main(['test', str(TINY), '--checkpoint', str(tmp_path / 'other.safetensors')])
+    assert MODELS.get('HeatmapDetector') is not None
+
+
+def test_two_gloo_ranks_train(tmp_path):
+    command = [
+        sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2',
+        str(ROOT / 'tools' / 'train.py'), str(TINY), '--work-dir', str(tmp_path),
+        '--cfg-options', 'train_cfg.stages.0.epochs=1',
+    ]  # fmt: skip
+    env = os.environ | {'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''}
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-3000:]
+    record = json.loads((tmp_path / 'train.json').read_text())
+    # 16 scenes, 4 a batch, two ranks: two steps each.
+    assert record['stages'][0]['steps'] == 2
+    assert json.loads((tmp_path / 'test' / 'metrics.json').read_text())['overall']['images'] == 8

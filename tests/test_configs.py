@@ -1,0 +1,41 @@
+"""Every config builds, computes one loss and makes one prediction."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+
+from pipedet.registry import DATASETS, HOOKS, METRICS, MODELS
+
+ROOT = Path(__file__).parent.parent / 'configs'
+CONFIGS = sorted(p for p in ROOT.rglob('*.py') if '_base_' not in p.parts)
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_config_builds_trains_and_predicts(path):
+    config = Config.fromfile(path)
+    model = MODELS.build(config.model)
+    dataset = DATASETS.build(config.train_dataloader.dataset)
+    batch = pseudo_collate([dataset[i] for i in range(2)])
+    for stage in config.train_cfg.stages:
+        HOOKS.build(stage.schedule)
+        model.train_only(stage.parts)
+    model.train()
+    losses = model(**model.data_preprocessor(batch, training=True), mode='loss')
+    total = sum(losses.values())
+    total.backward()
+    assert total.isfinite()
+    model.eval()
+    with torch.no_grad():
+        sample = model.test_step(batch)[0]
+    assert sample.pred_tips.points.shape[1] == 2
+    METRICS.build(config.test_evaluator).process(batch, [sample.to_dict()])
+    assert DATASETS.build(config.test_dataloader.dataset)[0]['inputs'].shape == (1, 256, 256)
+
+
+def test_a_part_can_be_named_by_a_string():
+    config = Config.fromfile(ROOT / 'quickstart.py')
+    config.merge_from_dict({'model.coarse.loss.type': 'pipedet.DiceLoss'})
+    assert type(MODELS.build(config.model).coarse.loss_function).__name__ == 'DiceLoss'

@@ -1,0 +1,194 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from mmengine.structures import InstanceData
+
+from pipedet.models import (
+    CoarseToFineDetector,
+    DiceLoss,
+    HeatmapDetector,
+    HeatmapHead,
+    HungarianMatcher,
+    QualityFocalLoss,
+    ResNetHead,
+    TimmPyramid,
+    TimmTransformer,
+    TipDistanceLoss,
+)
+from pipedet.models.encoders import create_backbone
+from pipedet.models.heatmaps import draw_gaussians
+from pipedet.models.preprocessor import normalise
+from pipedet.structures import TipDataSample
+
+
+def slot_head(num_tips=4):
+    return ResNetHead(
+        depth=18,
+        pretrained=False,
+        num_tips=num_tips,
+        matcher=dict(type=HungarianMatcher),
+        loss=dict(type=TipDistanceLoss),
+        alpha=0.15,
+    )
+
+
+def heatmap_detector():
+    return HeatmapDetector(
+        encoder=dict(
+            type=TimmPyramid, name='mobilenetv4_conv_small_050', levels=(1, 2), channels=8,
+            pretrained=False,
+        ),
+        coarse=dict(
+            type=HeatmapHead, out_stride=4, hidden=8, sigma=5.0, merge='max',
+            loss=dict(type=QualityFocalLoss),
+        ),
+        max_tips=5,
+        score_threshold=0.4,
+    )  # fmt: skip
+
+
+def paper_detector():
+    return CoarseToFineDetector(
+        enhancer=None,
+        encoder=dict(
+            type=TimmTransformer, name='vit_tiny_patch16_224', image_size=64, pretrained=False
+        ),
+        coarse=dict(
+            type=HeatmapHead, out_stride=1, hidden=8, sigma=10.0, merge='sum',
+            loss=dict(type=DiceLoss),
+        ),
+        fine=dict(
+            type=ResNetHead, depth=18, pretrained=False, num_tips=4,
+            matcher=dict(type=HungarianMatcher), loss=dict(type=TipDistanceLoss), alpha=0.15,
+        ),
+        score_threshold=0.5,
+    )  # fmt: skip
+
+
+def samples(counts, size=64):
+    out = []
+    for count in counts:
+        sample = TipDataSample(gt_tips=InstanceData(points=torch.rand(count, 2) * (size - 1)))
+        sample.set_metainfo(
+            dict(matrix=torch.eye(3).numpy(), source='test', pixel_size_um=(1.0, 1.0))
+        )
+        out.append(sample)
+    return out
+
+
+def test_the_fast_head_equals_the_papers_order_of_operations():
+    head = HeatmapHead(
+        in_channels=12, stride=16, out_stride=1, hidden=7, sigma=10.0, merge='sum',
+        loss=dict(type=DiceLoss),
+    )  # fmt: skip
+    features = torch.randn(2, 12, 6, 5)
+    hidden = F.relu(head.conv(features))
+    slow = head.predict_logit(F.interpolate(hidden, scale_factor=16, mode='bilinear'))
+    assert slow.shape == (2, 1, 96, 80)
+    assert torch.allclose(head(features), slow, atol=1e-5)
+
+
+@pytest.mark.parametrize('build', [heatmap_detector, paper_detector])
+@pytest.mark.parametrize('counts', [(2, 0), (0, 0), (5, 1)])
+def test_losses_are_finite_and_predictions_are_well_formed(build, counts):
+    detector = build()
+    inputs, truth = torch.randn(2, 1, 64, 64), samples(counts)
+    losses = detector(inputs, truth, mode='loss')
+    total = sum(losses.values())
+    total.backward()
+    assert total.isfinite() and all(name.startswith('loss_') for name in losses)
+    assert all(p.grad is None or p.grad.isfinite().all() for p in detector.parameters())
+    detector.eval()
+    with torch.no_grad():
+        for sample in detector(inputs, truth, mode='predict'):
+            tips = sample.pred_tips
+            assert tips.points.shape == (len(tips.scores), 2)
+            assert ((tips.scores >= 0) & (tips.scores <= 1)).all()
+            assert (tips.scores.diff() <= 0).all()
+            assert len(sample.detected.scores) <= len(tips.scores)
+
+
+def test_slot_losses_ignore_the_order_of_the_tips():
+    head = slot_head().eval()
+    slots = head(torch.rand(3, 1, 64, 64))
+    points = torch.rand(4, 2) * 63
+    orders = (torch.arange(4), torch.tensor([3, 1, 0, 2]))
+    a, b = (
+        head.loss(slots, [InstanceData(points=points[order])] * 3, (64, 64)) for order in orders
+    )
+    assert all(torch.allclose(a[key], b[key], atol=1e-6) for key in a)
+
+
+def test_twice_the_batch_is_the_same_loss():
+    detector = paper_detector().eval()
+    inputs, truth = torch.randn(2, 1, 64, 64), samples((2, 3))
+    once = detector(inputs, truth, mode='loss')
+    twice = detector(inputs.repeat(2, 1, 1, 1), truth * 2, mode='loss')
+    assert all(torch.allclose(once[key], twice[key], rtol=1e-4) for key in once)
+
+
+def test_slots_read_back_what_they_mean():
+    head = slot_head(num_tips=2)
+    places = torch.tensor([[[0.5 / 64, 0.5 / 32], [1.0, 1.0]]])
+    points, scores = head.read((places, torch.zeros(1, 2)), (32, 64))
+    assert torch.allclose(points[0], torch.tensor([[0.0, 0.0], [63.5, 31.5]]))
+    assert torch.allclose(scores, torch.full((1, 2), 0.5))
+
+
+def test_losses_are_zero_for_a_perfect_prediction():
+    points = [torch.tensor([[20.0, 30.0], [44.0, 12.0]])]
+    target = draw_gaussians(points, (64, 64), sigma=5.0, stride=1, merge='max').clamp(1e-6, 1 - 1e-6)
+    assert DiceLoss()(target.logit(), target).item() == pytest.approx(0, abs=1e-4)
+    assert QualityFocalLoss()(target.logit(), target).item() == pytest.approx(0, abs=1e-4)
+    assert DiceLoss()(torch.full((1, 1, 8, 8), -20.0), torch.zeros(1, 1, 8, 8)).item() < 1e-6
+
+
+def test_distance_loss_has_a_finite_gradient_at_the_truth():
+    predicted = torch.rand(2, 3, 2, requires_grad=True)
+    matched = torch.ones(2, 3).bool()
+    loss = TipDistanceLoss()(predicted, predicted.detach(), matched)
+    loss.backward()
+    assert loss == 0 and predicted.grad.isfinite().all()
+
+
+def test_frozen_parts_stay_in_eval_and_get_no_gradient():
+    detector = paper_detector()
+    detector.train_only(['fine'])
+    detector.train()
+    assert not detector.encoder.training and not detector.coarse.training and detector.fine.training
+    sum(detector(torch.randn(2, 1, 64, 64), samples((1, 2)), mode='loss').values()).backward()
+    assert all(p.grad is None for p in detector.encoder.parameters())
+    assert any(p.grad is not None for p in detector.fine.parameters())
+    detector.train_only(['encoder', 'coarse', 'fine'])
+    assert detector.encoder.training
+    with pytest.raises(ValueError, match='no part'):
+        detector.train_only(['decoder'])
+
+
+def test_predictions_come_back_in_original_pixels():
+    sample = samples((0,))[0]
+    matrix = torch.tensor([[0.5, 0, -0.25], [0, 0.5, -0.25], [0, 0, 1.0]]).double().numpy()
+    sample.set_metainfo(dict(matrix=matrix))
+    sample.set_prediction(torch.tensor([[10.0, 20.0], [3.0, 4.0]]), torch.tensor([0.2, 0.9]), 0.5)
+    assert torch.allclose(sample.pred_tips.points, torch.tensor([[6.5, 8.5], [20.5, 40.5]]))
+    assert torch.allclose(sample.detected.points, torch.tensor([[6.5, 8.5]]))
+
+
+def test_normalise_is_blind_to_gain_and_offset_and_survives_flat_images():
+    images = torch.rand(2, 1, 64, 64)
+    assert torch.allclose(normalise(images), normalise(1000 * images + 77), atol=1e-3)
+    assert (normalise(torch.full((1, 1, 64, 64), 7.0)) == 0).all()
+
+
+def test_missing_pretrained_weights_say_what_to_do(tmp_path):
+    with pytest.raises(RuntimeError, match='pretrained=False'):
+        create_backbone('resnet18', str(tmp_path / 'missing.safetensors'), in_chans=1)
+
+
+def test_pretrained_weights_load_from_a_local_file(tmp_path):
+    path = tmp_path / 'resnet18.pth'
+    source = create_backbone('resnet18', False, in_chans=3)
+    torch.save(source.state_dict(), path)
+    loaded = create_backbone('resnet18', str(path), in_chans=1, num_classes=12)
+    assert torch.equal(loaded.layer1[0].conv1.weight, source.layer1[0].conv1.weight)
+    assert loaded.conv1.weight.shape[1] == 1
