@@ -18,5 +18,8 @@ if __name__ == '__main__':
         head = f'{{"set": "{name}", "seed": {SEED}, "count": {COUNT}, "scenes": [\n'
         manifest_path(name).write_text(head + lines + '\n]}\n')
         cnr = np.concatenate([row['cnr'] for row in rows])
-        percentiles = dict(zip((5, 10, 25, 50, 75, 90), np.percentile(cnr, [5, 10, 25, 50, 75, 90])))
-        print(name, f'{len(cnr)} tips, CNR', {k: round(float(v), 2) for k, v in percentiles.items()})
+        steps = (5, 10, 25, 50, 75, 90)
+        table = ', '.join(
+            f'p{s} {v:.2f}' for s, v in zip(steps, np.percentile(cnr, steps), strict=True)
+        )
+        print(f'{name}: {len(cnr)} tips, CNR {table}')

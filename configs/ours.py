@@ -1,8 +1,8 @@
 """The paper's localiser (arXiv 2504.01044): ViT-B/16 heatmap, ResNet-18 coordinates, three stages.
 
-Random weights, so that it trains on a machine without a model hub; `pretrained=True`, or the path of
-a weights file, starts from ImageNet as the paper does. An epoch is 1600 fresh scenes where the paper
-has one pass over its images. The CycleGAN that precedes the encoder is not part of it yet.
+Random weights, so that it trains on a machine without a model hub; `pretrained=True`, or the path
+of a weights file, starts from ImageNet as the paper does. An epoch is 1600 fresh scenes where the
+paper has one pass over its images. The CycleGAN before the encoder is not part of it yet.
 """
 
 from mmengine.config import read_base

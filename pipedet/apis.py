@@ -45,9 +45,7 @@ class TipLocaliser:
         self.pipeline = Compose(config.predict_pipeline)
 
     @torch.no_grad()
-    def __call__(
-        self, image: np.ndarray, pixel_size_um: tuple[float, float] | None = None
-    ) -> Tips:
+    def __call__(self, image: np.ndarray, pixel_size_um: tuple[float, float] | None = None) -> Tips:
         """Return the tips whose score reaches the detector's threshold.
 
         Args:

@@ -10,10 +10,10 @@ os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
 
 VERBS = {
     'train': 'train a config, then test it',
-    'test': 'test weights on a config\'s test sets, or on a folder of labelled images',
+    'test': "test weights on a config's test sets, or on a folder of labelled images",
     'predict': 'locate the tips in images, folders or TIFF stacks',
     'latency': 'measure how long a config takes from image to tips',
-    'browse': 'write a contact sheet of a config\'s data',
+    'browse': "write a contact sheet of a config's data",
 }
 
 

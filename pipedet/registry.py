@@ -1,4 +1,4 @@
-"""The parts bins: one child of each mmengine registry, filled by decorators where parts are defined."""
+"""The parts bins: a child of each mmengine registry, filled where parts are defined."""
 
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS

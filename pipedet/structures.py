@@ -1,7 +1,7 @@
 """TipDataSample: what is known and what was predicted about one image.
 
-Points are (x, y) float32 pixels, x right, y down, pixel centres at integers. `gt_tips.points` live in
-the frame of the network's input; `pred_tips.points` always in the frame of the original image.
+Points are (x, y) float32 pixels, x right, y down, pixel centres at integers. `gt_tips.points` live
+in the frame of the network's input; `pred_tips.points` always in that of the original image.
 `matrix` takes original pixels to input pixels. Micrometres come only from `pixel_size_um`.
 """
 
@@ -41,7 +41,7 @@ class TipDataSample(BaseDataElement):
         return self.pred_tips[self.pred_tips.scores >= self.score_threshold]
 
     def set_prediction(self, points: torch.Tensor, scores: torch.Tensor, threshold: float) -> None:
-        """Store candidates given in input pixels, (M, 2) and (M,), as original pixels, best first."""
+        """Store candidates, (M, 2) input pixels and (M,), as original pixels, best first."""
         order = scores.argsort(descending=True, stable=True)
         points = points[order].double().cpu().numpy()
         inverse = np.linalg.inv(self.matrix)

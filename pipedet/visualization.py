@@ -37,9 +37,7 @@ def draw_tips(
     `image`.
     """
     zoom = max(1, round(_SHORTEST_SIDE / min(image.shape)))
-    canvas = cv2.resize(
-        to_display(image), None, fx=zoom, fy=zoom, interpolation=cv2.INTER_NEAREST
-    )
+    canvas = cv2.resize(to_display(image), None, fx=zoom, fy=zoom, interpolation=cv2.INTER_NEAREST)
 
     def place(point: np.ndarray) -> tuple[int, int]:
         x, y = (np.asarray(point, float) + 0.5) * zoom - 0.5
@@ -60,9 +58,7 @@ def draw_tips(
 def contact_sheet(tiles: Sequence[np.ndarray], columns: int) -> np.ndarray:
     """Lay tiles out in rows; smaller ones are padded to the largest."""
     height, width = (max(tile.shape[axis] for tile in tiles) for axis in (0, 1))
-    padded = [
-        np.pad(t, ((0, height - t.shape[0]), (0, width - t.shape[1]), (0, 0))) for t in tiles
-    ]
+    padded = [np.pad(t, ((0, height - t.shape[0]), (0, width - t.shape[1]), (0, 0))) for t in tiles]
     padded += [np.zeros_like(padded[0])] * (-len(padded) % columns)
     rows = [np.hstack(padded[i : i + columns]) for i in range(0, len(padded), columns)]
     return np.vstack(rows)
@@ -75,7 +71,7 @@ def write_png(path: Path, image: np.ndarray) -> None:
 
 
 def plot_curves(work_dir: Path, out: Path) -> None:
-    """Plot training loss, validation loss and validation accuracy of a run, resumed ones included."""
+    """Plot losses and validation accuracy of a run, its resumed parts included."""
     logs = sorted(work_dir.glob('*/vis_data/scalars.json'))
     rows = [json.loads(line) for log in logs for line in log.read_text().splitlines()]
     train = [row for row in rows if 'lr' in row]

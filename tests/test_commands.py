@@ -47,7 +47,16 @@ def test_train_leaves_everything_behind(run_folder):
 
 
 def test_test_repeats_what_training_measured(run_folder, tmp_path):
-    main(['test', str(run_folder / 'config.py'), '--work-dir', str(run_folder), '--out', str(tmp_path)])
+    main(
+        [
+            'test',
+            str(run_folder / 'config.py'),
+            '--work-dir',
+            str(run_folder),
+            '--out',
+            str(tmp_path),
+        ]
+    )
     again, first = (
         json.loads((folder / 'metrics.json').read_text())['overall']
         for folder in (tmp_path, run_folder / 'test')

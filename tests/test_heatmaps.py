@@ -4,7 +4,9 @@ import torch
 from pipedet.models.heatmaps import draw_gaussians, find_peaks
 
 
-@pytest.mark.parametrize(('stride', 'sigma', 'merge'), [(4, 5.0, 'max'), (1, 10.0, 'sum'), (2, 4.0, 'max')])
+@pytest.mark.parametrize(
+    ('stride', 'sigma', 'merge'), [(4, 5.0, 'max'), (1, 10.0, 'sum'), (2, 4.0, 'max')]
+)
 def test_what_is_drawn_is_read_back(stride, sigma, merge):
     apart = 8 * sigma
     grid = torch.cartesian_prod(*[torch.arange(30.0, 226.0, apart)] * 2)
@@ -35,10 +37,14 @@ def test_flat_saturated_and_non_finite_maps_have_no_peak(value):
 
 
 def test_one_bad_cell_does_not_hide_the_others():
-    heatmap = draw_gaussians([torch.tensor([[40.0, 20.0]])], (16, 16), sigma=5.0, stride=4, merge='max')
+    heatmap = draw_gaussians(
+        [torch.tensor([[40.0, 20.0]])], (16, 16), sigma=5.0, stride=4, merge='max'
+    )
     heatmap[0, 0, 14, 1] = float('nan')
     points, scores = find_peaks(heatmap, max_tips=1, stride=4, radius=1)
-    assert scores[0, 0] > 0.5 and torch.allclose(points[0, 0], torch.tensor([40.0, 20.0]), atol=0.05)
+    assert scores[0, 0] > 0.5 and torch.allclose(
+        points[0, 0], torch.tensor([40.0, 20.0]), atol=0.05
+    )
 
 
 def test_order_of_tips_does_not_matter_and_merge_is_checked():

@@ -26,7 +26,9 @@ def test_the_assignment_is_optimal_and_one_to_one(slots, tips):
         got = slot[b][slot[b] >= 0].tolist()
         assert len(got) == len(set(got)) == min(slots, count)
         one = slice(b, b + 1)
-        assert total(predicted[one], true[one], valid[one], slot[one]) == pytest.approx(best, abs=1e-5)
+        assert total(predicted[one], true[one], valid[one], slot[one]) == pytest.approx(
+            best, abs=1e-5
+        )
 
 
 def test_enumeration_and_scipy_agree():

@@ -137,7 +137,9 @@ def test_slots_read_back_what_they_mean():
 
 def test_losses_are_zero_for_a_perfect_prediction():
     points = [torch.tensor([[20.0, 30.0], [44.0, 12.0]])]
-    target = draw_gaussians(points, (64, 64), sigma=5.0, stride=1, merge='max').clamp(1e-6, 1 - 1e-6)
+    target = draw_gaussians(points, (64, 64), sigma=5.0, stride=1, merge='max').clamp(
+        1e-6, 1 - 1e-6
+    )
     assert DiceLoss()(target.logit(), target).item() == pytest.approx(0, abs=1e-4)
     assert QualityFocalLoss()(target.logit(), target).item() == pytest.approx(0, abs=1e-4)
     assert DiceLoss()(torch.full((1, 1, 8, 8), -20.0), torch.zeros(1, 1, 8, 8)).item() < 1e-6

@@ -25,7 +25,9 @@ from pipedet.synthesis.stream import SCENES_PER_SESSION
 
 
 def scenes(recipe, count, seed=5):
-    return [draw_scene(recipe, seed=seed, epoch=0, index=i * SCENES_PER_SESSION) for i in range(count)]
+    return [
+        draw_scene(recipe, seed=seed, epoch=0, index=i * SCENES_PER_SESSION) for i in range(count)
+    ]
 
 
 @pytest.mark.parametrize('recipe', sorted(RECIPES))
@@ -131,13 +133,18 @@ def test_photons_have_poisson_mean_and_variance_on_both_sides_of_the_switch():
 def test_noise_is_what_noise_std_says():
     drawn = scenes('standard', 1, seed=11)[0]
     sensor = dataclasses.replace(
-        drawn.scene.sensor, jitter=torch.zeros(1), bits=torch.tensor([16.0]), gain=torch.tensor([0.1])
+        drawn.scene.sensor,
+        jitter=torch.zeros(1),
+        bits=torch.tensor([16.0]),
+        gain=torch.tensor([0.1]),
     )
     scene = dataclasses.replace(drawn.scene, sensor=sensor)
     brightness = torch.full((1, 256, 256), 0.8)
     image = expose(scene, brightness, torch.Generator().manual_seed(1))[0].astype(float)
     unit = (2**16 - 1) * sensor.gain.item()
-    assert image.std() / unit == pytest.approx(noise_std(brightness, sensor).mean().item(), rel=0.03)
+    assert image.std() / unit == pytest.approx(
+        noise_std(brightness, sensor).mean().item(), rel=0.03
+    )
 
 
 def test_detector_blur_keeps_the_mean_and_jitter_moves_less_than_a_pixel():

@@ -1,4 +1,4 @@
-"""Everything at the smallest size that still runs all of it, for tests and CI: not a useful model."""
+"""The smallest run that still does everything, for tests: not a useful model."""
 
 from mmengine.config import read_base
 

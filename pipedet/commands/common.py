@@ -60,5 +60,7 @@ def device_name() -> str:
         return torch.cuda.get_device_name()
     cpuinfo = Path('/proc/cpuinfo')
     lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
-    model = next((line.split(':')[1].strip() for line in lines if line.startswith('model name')), '')
+    model = next(
+        (line.split(':')[1].strip() for line in lines if line.startswith('model name')), ''
+    )
     return f'CPU {model}, {torch.get_num_threads()} threads'.replace('  ', ' ')

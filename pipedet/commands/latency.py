@@ -44,7 +44,9 @@ def run(args: argparse.Namespace) -> None:
     out = args.out or Path(config.work_dir) / 'latency.json'
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(result, indent=1))
-    print(f'{result["device"]}; {result["gflop"]:.2f} GFLOP, {result["parameters_m"]:.2f} M parameters')
+    print(
+        f'{result["device"]}; {result["gflop"]:.2f} GFLOP, {result["parameters_m"]:.2f} M parameters'
+    )
     print('batch   p50 ms   p95 ms   p99 ms   images/s   peak MB')
     for row in result['batches']:
         print(
@@ -66,7 +68,7 @@ def measure(config: Config, device: str, batches: list[int], warmup: int, runs: 
     with FlopCounterMode(display=False) as counter:
         model._forward(one)
     return dict(
-        device=device_name() if device == 'cuda' else _cpu_name(),
+        device=device_name(),
         gflop=counter.get_total_flops() / 1e9,
         parameters_m=count_parameters(model) / 1e6,
         warmup=warmup,
@@ -103,7 +105,3 @@ def _peak_memory(device: str) -> int:
     if device == 'cuda':
         return torch.cuda.max_memory_allocated()
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-def _cpu_name() -> str:
-    return device_name()

@@ -79,7 +79,9 @@ def find_images(source: Path) -> list[Path]:
     if source.is_dir():
         found = sorted(p for p in source.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
         if not found:
-            raise FileNotFoundError(f'no image in {source} (looked for {", ".join(IMAGE_SUFFIXES)})')
+            raise FileNotFoundError(
+                f'no image in {source} (looked for {", ".join(IMAGE_SUFFIXES)})'
+            )
         return found
     if not source.exists():
         raise FileNotFoundError(f'no such file or folder: {source}')

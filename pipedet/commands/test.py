@@ -1,4 +1,4 @@
-"""Test weights: tables by protocol, set, CNR band and number of pipettes, and pictures to look at."""
+"""Test weights: tables by protocol, set, CNR band and number of pipettes, and pictures."""
 
 import argparse
 import datetime

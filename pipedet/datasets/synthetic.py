@@ -40,20 +40,28 @@ class SyntheticPipettes(TipDataset):
 
     def describe(self) -> str:
         """One line for the log."""
-        recipes = ', '.join(f'{100 * s:.0f} % {n}' for n, s in zip(self.names, self.shares))
+        recipes = ', '.join(
+            f'{100 * s:.0f} % {n}' for n, s in zip(self.names, self.shares, strict=True)
+        )
         return f'{self.length} synthetic scenes an epoch ({recipes}), seed {self.seed}'
 
 
 @DATASETS.register_module()
 class FrozenPipettes(TipDataset):
-    """One of the three frozen test sets: `clear`, `standard` or `starved`, 500 scenes each."""
+    """One of the three frozen test sets: `clear`, `standard` or `starved`.
 
-    def __init__(self, *, subset: str, pipeline: Sequence[dict]) -> None:
+    Args:
+        subset: name of the set.
+        pipeline: transforms, as configs.
+        count: scenes, from the first; all 500 for any figure that is to be compared.
+    """
+
+    def __init__(self, *, subset: str, pipeline: Sequence[dict], count: int = COUNT) -> None:
         super().__init__(pipeline=pipeline, seed=0)
-        self.subset = subset
+        self.subset, self.count = subset, count
 
     def __len__(self) -> int:
-        return COUNT
+        return self.count
 
     def load(self, index: int, rng: np.random.Generator) -> dict:
         """Draw one scene, check it against the manifest, and expose it."""
@@ -62,7 +70,7 @@ class FrozenPipettes(TipDataset):
 
     def describe(self) -> str:
         """One line for the log."""
-        return f'frozen set {self.subset!r}: {COUNT} synthetic scenes'
+        return f'frozen set {self.subset!r}: {self.count} of {COUNT} synthetic scenes'
 
 
 def _results(drawn: LabelledScene, subset: str, index: int) -> dict:

@@ -1,4 +1,4 @@
-"""Make the CPU go as fast as it can without changing a result; on other systems these do nothing."""
+"""Make the CPU go as fast as it can without changing a result; elsewhere this does nothing."""
 
 import ctypes
 import platform

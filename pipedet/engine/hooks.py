@@ -1,4 +1,4 @@
-"""What happens beside training: checkpoints, the validation loss, a stop at the first bad number."""
+"""What happens beside training: checkpoints, and a stop at the first bad number."""
 
 import math
 from pathlib import Path

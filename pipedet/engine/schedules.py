@@ -41,7 +41,7 @@ class Plateau:
 
 @HOOKS.register_module()
 class WarmupCosine:
-    """Rise linearly over the first share `warmup` of the stage, then fall along a cosine to zero."""
+    """Rise linearly over the share `warmup` of the stage, then fall along a cosine to zero."""
 
     def __init__(self, *, warmup: float) -> None:
         self.warmup = warmup

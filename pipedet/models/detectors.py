@@ -36,7 +36,7 @@ class TipDetector(BaseModel):
 
     @abstractmethod
     def read(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Return candidates (B, K, 2) in input pixels and scores (B, K); score 0 is no candidate."""
+        """Return candidates (B, K, 2) in input pixels and scores (B, K); 0 is no candidate."""
 
     def forward(
         self, inputs: Tensor, data_samples: list[TipDataSample] | None = None, mode: str = 'tensor'

@@ -1,4 +1,4 @@
-"""Heatmaps of tips, both ways: points -> Gaussians (paper eqs. 4 and 5) and back to sub-pixel points.
+"""Heatmaps of tips, both ways: points -> Gaussians (paper eqs. 4 and 5) -> sub-pixel points.
 
 Cell i of a heatmap of stride s has its centre at input pixel (i + 0.5) s - 0.5.
 """

@@ -1,10 +1,10 @@
-"""Draw what a pipette is seen against: tissue, vessels, plume, texture, and the sensor's settings."""
+"""Draw what a pipette is seen against: tissue, vessels, plume, texture; and the sensor."""
 
 import numpy as np
 import torch
 
 from pipedet.synthesis.recipes import Recipe
-from pipedet.synthesis.scene import Blobs, Sensor, Waves
+from pipedet.synthesis.scene import Blobs, Waves
 
 SIZE = 256
 
@@ -68,7 +68,8 @@ def _nothing() -> Blobs:
 
 
 def _join(a: Blobs, b: Blobs) -> Blobs:
-    return Blobs(*(torch.cat(pair, dim=1) for pair in zip(vars(a).values(), vars(b).values())))
+    pairs = zip(vars(a).values(), vars(b).values(), strict=True)
+    return Blobs(*(torch.cat(pair, dim=1) for pair in pairs))
 
 
 def _illumination(rng: np.random.Generator, uneven: float) -> Blobs:
@@ -96,7 +97,8 @@ def _cells(rng: np.random.Generator, n: int, diameter: float, gain: float) -> Bl
     amplitude = bright / focus**2 * np.where(parts < 2, 1.0, hollow)
     shift = 0.5 * radius * (parts < 2)
     dx, dy = rng.normal(0, 1, (2, n, 3)) * shift
-    return _blobs(*(np.ravel(v) for v in np.broadcast_arrays(x + dx, y + dy, sigma, sigma, amplitude)))
+    columns = np.broadcast_arrays(x + dx, y + dy, sigma, sigma, amplitude)
+    return _blobs(*(np.ravel(c) for c in columns))
 
 
 def _specks(rng: np.random.Generator, n: int) -> Blobs:

@@ -15,8 +15,8 @@ def contrast_to_noise(scene: Scene) -> Tensor:
 
     Both are taken in the image as saved: after the detector's blur, before any line jitter.
     """
-    reach = torch.arange(-RADIUS, RADIUS + 1, dtype=torch.float32, device=scene.pixel_size_um.device)
     tips = scene.pipettes.tip
+    reach = torch.arange(-RADIUS, RADIUS + 1, dtype=torch.float32, device=tips.device)
     ratios = []
     for k in range(tips.shape[1]):
         xs, ys = (tips[:, k, axis].round()[:, None] + reach for axis in (0, 1))

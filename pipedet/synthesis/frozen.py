@@ -1,4 +1,4 @@
-"""The three test sets, fixed before any model was trained: 500 scenes each, by address and by truth.
+"""The three test sets, fixed before any model was trained: 500 scenes each.
 
 The scenes are drawn again on every machine; the committed manifests hold what they must come out as
 (tips, CNR, mean brightness). If the engine drifts, loading says so instead of moving the goalposts.
@@ -23,7 +23,7 @@ class FrozenSetError(RuntimeError):
 
 
 def frozen_scene(name: str, index: int) -> tuple[LabelledScene, np.ndarray]:
-    """Return scene `index` of a frozen set, checked against its manifest, and its tips' CNR (N,)."""
+    """Return scene `index` of a frozen set, checked against its manifest, and the tips' CNR."""
     drawn = draw_scene(name, seed=SEED, epoch=0, index=index)
     row = _manifest(name)[index]
     tips = np.array(row['tips'], np.float32).reshape(-1, 2)

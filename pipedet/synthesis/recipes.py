@@ -1,7 +1,8 @@
 """The distributions that scenes are drawn from: what varies, between which bounds.
 
-Numbers follow one real four-pipette frame (0.76 um a pixel) and are spread around it; `REFERENCE_UM`
-is the pixel size at which pixel lengths here are given, and `sample` scales them to the session's.
+Numbers follow one real four-pipette frame (0.76 um a pixel) and are spread around it.
+`REFERENCE_UM` is the pixel size that pixel lengths are given at; `sample` scales them to the
+session's.
 """
 
 from dataclasses import dataclass, replace

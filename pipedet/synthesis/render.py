@@ -1,8 +1,8 @@
 """Scene parameters -> expected brightness of every pixel, differentiable in every tip position.
 
 Everything round or wavy is a sum of separable terms and so one matrix product a scene; only the
-pipettes are evaluated pixel by pixel. The grid is given by its axes, so that a small window around a
-tip costs what a small window costs.
+pipettes are evaluated pixel by pixel. The grid is given by its axes, so that a small window
+around a tip costs what a small window costs.
 """
 
 import torch

@@ -50,10 +50,8 @@ def sample_session(rng: np.random.Generator, recipe: Recipe) -> Session:
     )
 
 
-def sample_scene(
-    rng: np.random.Generator, session: Session, recipe: Recipe, count: int
-) -> Scene:
-    """Draw one scene (a batch of 1) with `count` tips in the frame; an intruder comes after them."""
+def sample_scene(rng: np.random.Generator, session: Session, recipe: Recipe, count: int) -> Scene:
+    """Draw one scene (a batch of 1): `count` tips in the frame, then perhaps an intruder."""
     tips, angles = place_tips(rng, count, MIN_DISTANCE_UM / session.pixel_size_um)
     if rng.random() < recipe.intruder:
         tip, angle = _place_intruder(rng)
@@ -186,8 +184,7 @@ def _pipettes(rng, session: Session, recipe: Recipe, tips, angles) -> Pipettes:
     heading = np.stack([np.cos(angles), np.sin(angles)], axis=-1)
     values['velocity'] = -speed_px[:, None] * heading
     values['tremor'] = np.stack(
-        [rng.normal(0, 0.5, n), rng.normal(0, 0.5, n), rng.uniform(0.5, 8, n), rng.uniform(0, 6, n)],
-        axis=-1,
+        [*rng.normal(0, 0.5, (2, n)), rng.uniform(0.5, 8, n), rng.uniform(0, 6, n)], axis=-1
     )
     values.update(tip=tips, angle=angles)
     tensors = {k: torch.from_numpy(np.asarray(v, np.float32))[None] for k, v in values.items()}

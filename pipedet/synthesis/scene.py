@@ -2,7 +2,8 @@
 
 A scene is nested dataclasses of float32 tensors whose first axis is the batch, so that scenes stack
 into batches (`stack`), travel to a GPU (`to`), are moved in time (`at`) and differentiated. Lengths
-are pixels, points are (x, y) with centres at integers, angles point from the tip back along the shaft.
+are pixels, points are (x, y) with centres at integers, angles point from the tip back along the
+shaft.
 """
 
 from collections.abc import Callable, Sequence

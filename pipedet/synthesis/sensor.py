@@ -1,8 +1,8 @@
 """Expected brightness -> the image a microscope would save, and the noise that comes with it.
 
 Order of events: the scan lines jitter, photons arrive (Poisson), the photomultiplier gives each a
-random pulse height, the electronics add read noise, the detector's bandwidth spreads neighbours over
-three taps, and the digitiser clips and rounds.
+random pulse height, the electronics add read noise, the detector's bandwidth spreads neighbours
+over three taps, and the digitiser clips and rounds.
 """
 
 import numpy as np

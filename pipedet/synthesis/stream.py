@@ -1,4 +1,4 @@
-"""An endless, addressable stream of scenes: the scene at (recipe, seed, epoch, index) is always the same."""
+"""An endless, addressable stream: the scene at (recipe, seed, epoch, index) is always the same."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
