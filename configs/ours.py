@@ -34,6 +34,7 @@ model = dict(
         hidden=256,
         sigma=10.0,
         merge='sum',
+        separation=10.0,
         loss=dict(type=DiceLoss),
     ),
     fine=dict(

@@ -5,9 +5,6 @@ import importlib
 import os
 import sys
 
-# Before torch is imported: waiting threads must not take the cores that load the data.
-os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
-
 VERBS = {
     'train': 'train a config, then test it',
     'test': "test weights on a config's test sets, or on a folder of labelled images",

@@ -5,6 +5,7 @@ from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import LOOPS as MMENGINE_LOOPS
 from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import OPTIMIZERS as MMENGINE_OPTIMIZERS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 
@@ -19,3 +20,4 @@ TRANSFORMS = _child(MMENGINE_TRANSFORMS, 'pipedet.datasets')
 METRICS = _child(MMENGINE_METRICS, 'pipedet.evaluation')
 LOOPS = _child(MMENGINE_LOOPS, 'pipedet.engine')
 HOOKS = _child(MMENGINE_HOOKS, 'pipedet.engine')
+OPTIMIZERS = _child(MMENGINE_OPTIMIZERS, 'pipedet.engine')

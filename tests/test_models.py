@@ -9,7 +9,7 @@ from pipedet.models import (
     HeatmapDetector,
     HeatmapHead,
     HungarianMatcher,
-    QualityFocalLoss,
+    PeakFocalLoss,
     ResNetHead,
     TimmPyramid,
     TimmTransformer,
@@ -39,8 +39,8 @@ def heatmap_detector():
             pretrained=False,
         ),
         coarse=dict(
-            type=HeatmapHead, out_stride=4, hidden=8, sigma=5.0, merge='max',
-            loss=dict(type=QualityFocalLoss),
+            type=HeatmapHead, out_stride=4, hidden=8, sigma=5.0, merge='max', separation=12.0,
+            loss=dict(type=PeakFocalLoss),
         ),
         max_tips=5,
         score_threshold=0.4,
@@ -54,7 +54,7 @@ def paper_detector():
             type=TimmTransformer, name='vit_tiny_patch16_224', image_size=64, pretrained=False
         ),
         coarse=dict(
-            type=HeatmapHead, out_stride=1, hidden=8, sigma=10.0, merge='sum',
+            type=HeatmapHead, out_stride=1, hidden=8, sigma=10.0, merge='sum', separation=10.0,
             loss=dict(type=DiceLoss),
         ),
         fine=dict(
@@ -78,7 +78,7 @@ def samples(counts, size=64):
 
 def test_the_fast_head_equals_the_papers_order_of_operations():
     head = HeatmapHead(
-        in_channels=12, stride=16, out_stride=1, hidden=7, sigma=10.0, merge='sum',
+        in_channels=12, stride=16, out_stride=1, hidden=7, sigma=10.0, merge='sum', separation=10.0,
         loss=dict(type=DiceLoss),
     )  # fmt: skip
     features = torch.randn(2, 12, 6, 5)
@@ -141,7 +141,9 @@ def test_losses_are_zero_for_a_perfect_prediction():
         1e-6, 1 - 1e-6
     )
     assert DiceLoss()(target.logit(), target).item() == pytest.approx(0, abs=1e-4)
-    assert QualityFocalLoss()(target.logit(), target).item() == pytest.approx(0, abs=1e-4)
+    one = draw_gaussians([points[0][:1]], (64, 64), sigma=5.0, stride=1, merge='max')
+    perfect = torch.where(one == one.amax(), 20.0, -20.0)
+    assert PeakFocalLoss()(perfect, one).item() < 1e-6 < PeakFocalLoss()(-perfect, one).item()
     assert DiceLoss()(torch.full((1, 1, 8, 8), -20.0), torch.zeros(1, 1, 8, 8)).item() < 1e-6
 
 

@@ -50,7 +50,8 @@ def build_runner(config: Config) -> TipRunner:
     # At INFO mmengine opens with two pages about itself; the environment goes to a file instead.
     config.log_level = 'WARNING'
     runner = TipRunner.from_cfg(config)
-    runner.logger.setLevel(logging.INFO)
+    for part in (runner.logger, *runner.logger.handlers):
+        part.setLevel(logging.INFO)
     return runner
 
 

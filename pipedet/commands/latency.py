@@ -2,7 +2,7 @@
 
 import argparse
 import json
-import resource
+import platform
 import time
 from pathlib import Path
 
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(result, indent=1))
     print(
-        f'{result["device"]}; {result["gflop"]:.2f} GFLOP, {result["parameters_m"]:.2f} M parameters'
+        f'{result["device"]}: {result["gflop"]:.2f} GFLOP, {result["parameters_m"]:.2f} M weights'
     )
     print('batch   p50 ms   p95 ms   p99 ms   images/s   peak MB')
     for row in result['batches']:
@@ -104,4 +104,8 @@ def _peak_memory(device: str) -> int:
     """Bytes: of the GPU's tensors, or of the whole process on a CPU."""
     if device == 'cuda':
         return torch.cuda.max_memory_allocated()
+    if platform.system() == 'Windows':
+        return 0  # Windows keeps no such count where Python can read it
+    import resource  # missing on Windows
+
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

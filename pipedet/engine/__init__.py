@@ -2,5 +2,6 @@
 
 from pipedet.engine.hooks import SaveCheckpoint, StopAtBadLoss
 from pipedet.engine.loops import LossValLoop, StagedTrainLoop
+from pipedet.engine.optim import Muon
 from pipedet.engine.runner import TipRunner
 from pipedet.engine.schedules import Plateau, WarmupCosine

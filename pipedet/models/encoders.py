@@ -56,13 +56,22 @@ class TimmPyramid(nn.Module):
             nn.Sequential(nn.Conv2d(c, channels, 1, bias=False), nn.BatchNorm2d(channels))
             for c in self.net.feature_info.channels()
         )
+        self.merges = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+                nn.BatchNorm2d(channels),
+                nn.ReLU(),
+            )
+            for _ in levels[1:]
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 1, H, W) -> (B, channels, H / stride, W / stride)."""
         features = [side(f) for side, f in zip(self.laterals, self.net(images), strict=True)]
         merged = features[-1]
-        for finer in reversed(features[:-1]):
-            merged = finer + F.interpolate(merged, size=finer.shape[-2:], mode='nearest')
+        for finer, merge in zip(reversed(features[:-1]), self.merges, strict=True):
+            merged = F.interpolate(merged.relu(), size=finer.shape[-2:], mode='bilinear')
+            merged = merge(finer + merged)
         return merged
 
 

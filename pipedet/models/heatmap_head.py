@@ -26,6 +26,7 @@ class HeatmapHead(nn.Module):
         hidden: channels between the convolutions.
         sigma: of the target Gaussians, input pixels.
         merge: how target Gaussians overlap, 'sum' or 'max'.
+        separation: of two peaks that are read as two tips, input pixels.
         loss: config of a loss on (logits, target).
     """
 
@@ -38,6 +39,7 @@ class HeatmapHead(nn.Module):
         hidden: int,
         sigma: float,
         merge: str,
+        separation: float,
         loss: dict,
     ) -> None:
         super().__init__()
@@ -47,6 +49,7 @@ class HeatmapHead(nn.Module):
         self.factor = stride // out_stride
         self.stride = out_stride
         self.sigma, self.merge = sigma, merge
+        self.radius = round(separation / out_stride)
         self.loss_function = MODELS.build(loss)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -69,6 +72,6 @@ class HeatmapHead(nn.Module):
 
     def read(self, logits: Tensor, max_tips: int) -> tuple[Tensor, Tensor]:
         """Return the peaks, (B, K, 2) input pixels, and their heights (B, K)."""
-        # Two tips closer than one sigma are one Gaussian to the eye and to the map.
-        radius = max(1, round(self.sigma / self.stride))
-        return find_peaks(logits.sigmoid(), max_tips=max_tips, stride=self.stride, radius=radius)
+        return find_peaks(
+            logits.sigmoid(), max_tips=max_tips, stride=self.stride, radius=self.radius
+        )

@@ -1,0 +1,90 @@
+"""Turn finished runs into the tables of benchmarks/README.md.
+
+    python benchmarks/accuracy.py work_dirs/quickstart work_dirs/ours
+
+Reads what `pipedet train` and `pipedet test` left in each run folder, copies the figures to
+results/accuracy_NAME.json, and rewrites the tables from all such files.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+HERE = Path(__file__).parent
+RESULTS = HERE / 'results'
+BEGIN, END = '<!-- accuracy: begin -->', '<!-- accuracy: end -->'
+PAPER = [  # arXiv 2504.01044, Table II: 3, 5, 10 um, mean error; real images, not public
+    ('VGG16 (paper, real)', 31.72, 49.65, 69.65, 11.70),
+    ('ResNet18 (paper, real)', 17.24, 42.75, 68.96, 13.83),
+    ('ResNet50 (paper, real)', 55.86, 73.79, 81.37, 18.22),
+    ('ViT (paper, real)', 35.86, 62.06, 84.13, 19.34),
+    ('Ours (paper, real)', 73.79, 89.65, 98.62, 2.52),
+]
+KNOWN = ('tip/acc@3{u}', 'tip/acc@5{u}', 'tip/acc@10{u}', 'tip/error_{u}', 'tip/median_{u}')
+OPEN = ('open/precision@5{u}', 'open/recall@5{u}', 'open/f1@5{u}', 'open/count_acc')
+HEAD = '| model | images | tips | {t} |\n|---|---|---|{d}|'
+
+
+def collect(folder: Path) -> None:
+    """Copy a run's figures, without its sessions, to results/."""
+    tests = {path.parent.name: json.loads(path.read_text()) for path in folder.glob('test*/metrics.json')}
+    for test in tests.values():
+        del test['sessions']
+    train = json.loads((folder / 'train.json').read_text())
+    out = RESULTS / f'accuracy_{folder.resolve().name}.json'
+    RESULTS.mkdir(exist_ok=True)
+    out.write_text(json.dumps(dict(train=train, tests=tests), indent=1) + '\n')
+
+
+def tables() -> str:
+    """Return the tables of every results/accuracy_*.json."""
+    known, bands, free, runs = [], [], [], []
+    for path in sorted(RESULTS.glob('accuracy_*.json')):
+        result, name = json.loads(path.read_text()), path.stem.removeprefix('accuracy_')
+        context = result['tests']['test']['context']
+        runs.append(f'- **{name}**: {context["training"]}; {context["device"]}; seed '
+                    f'{context["seed"]}; {context["date"]}; {context["versions"]}')  # fmt: skip
+        for test in result['tests'].values():
+            for unit, subsets in test['subsets'].items():
+                for subset, figures in subsets.items():
+                    label = f'{name}, {subset} ({unit})'
+                    known.append(_row(label, figures['summary'], KNOWN, unit))
+                    free.append(_row(label, figures['summary'], (*OPEN, 'open/ghosts_per_image'), unit))
+                    bands += [
+                        _row(f'{label}, CNR {band}', own, KNOWN, unit)
+                        for band, own in figures['by_cnr'].items()
+                        if own['tips']
+                    ]
+    paper = [f'| {n} | | | {a} | {b} | {c} | {e} | |' for n, a, b, c, e in PAPER]
+    columns = 'within 3, % | 5, % | 10, % | mean error | median'
+    counts = 'precision@5, % | recall@5, % | F1@5, % | count, % | ghosts/image'
+    return '\n'.join(
+        [
+            'Runs:\n', *runs,
+            '\n### Known count\n', _head(columns), *known, *paper,
+            '\n### Known count, by contrast-to-noise ratio of the tip\n', _head(columns), *bands,
+            '\n### Open count\n', _head(counts), *free,
+        ]
+    )  # fmt: skip
+
+
+def _head(titles: str) -> str:
+    return HEAD.format(t=titles, d='|'.join(['---'] * (titles.count('|') + 1)))
+
+
+def _row(label: str, summary: dict, keys: tuple[str, ...], unit: str) -> str:
+    cells = [summary.get('images', ''), summary.get('tips', 0)]
+    cells += [summary.get(key.format(u=unit)) for key in keys]
+    shown = ['-' if c is None else f'{c:.2f}' if isinstance(c, float) else str(c) for c in cells]
+    return f'| {label} | ' + ' | '.join(shown) + ' |'
+
+
+if __name__ == '__main__':
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('runs', type=Path, nargs='*', help='run folders')
+    for run in parser.parse_args().runs:
+        collect(run)
+    readme = HERE / 'README.md'
+    text = readme.read_text()
+    before, after = text.split(BEGIN)[0], text.split(END)[1]
+    readme.write_text(f'{before}{BEGIN}\n{tables()}\n{END}{after}')

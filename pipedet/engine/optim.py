@@ -1,0 +1,96 @@
+"""Muon (Jordan et al. 2024): momentum whose matrices are made orthogonal, AdamW for the rest.
+
+In float32: torch's takes no convolutions, and timm's computes in bfloat16, which on a CPU without
+units for it cost 174 ms a step where the network itself took 160 (this one: 17).
+"""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from pipedet.registry import OPTIMIZERS
+
+# Quintic Newton-Schulz iteration: maps singular values in (0, 1] to about 1 in five steps.
+_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+_STEPS = 5
+
+
+@OPTIMIZERS.register_module()
+class Muon(Optimizer):
+    """Muon on weights of two axes or more, AdamW on biases, norms and depthwise convolutions.
+
+    Args:
+        params: parameters.
+        lr: rate of Muon; an update of a matrix has singular values of about `lr`.
+        adamw_scale: rate of AdamW, as a share of `lr`.
+        momentum: of Muon, Nesterov.
+        betas: of AdamW.
+        weight_decay: of both, relative to the rate.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[nn.Parameter],
+        *,
+        lr: float,
+        adamw_scale: float = 0.1,
+        momentum: float = 0.95,
+        betas: tuple[float, float] = (0.9, 0.999),
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(
+            params,
+            dict(
+                lr=lr,
+                adamw_scale=adamw_scale,
+                momentum=momentum,
+                betas=betas,
+                weight_decay=weight_decay,
+            ),
+        )
+
+    @torch.no_grad()
+    def step(self, closure=None) -> None:
+        """Update every parameter that has a gradient."""
+        for group in self.param_groups:
+            for weight in group['params']:
+                if weight.grad is None:
+                    continue
+                is_matrix = weight.dim() > 1 and min(weight.shape[0], weight[0].numel()) > 9
+                (self._muon if is_matrix else self._adamw)(weight, group)
+
+    def _muon(self, weight: Tensor, group: dict) -> None:
+        state = self.state[weight]
+        if not state:
+            state['momentum'] = torch.zeros_like(weight)
+        average = state['momentum'].lerp_(weight.grad, 1 - group['momentum'])
+        update = orthogonalise(weight.grad.lerp(average, group['momentum']).flatten(1))
+        rate = group['lr'] * max(1, update.shape[0] / update.shape[1]) ** 0.5
+        weight.mul_(1 - group['lr'] * group['weight_decay'])
+        weight.sub_(update.view(weight.shape), alpha=rate)
+
+    def _adamw(self, weight: Tensor, group: dict) -> None:
+        state = self.state[weight]
+        if not state:
+            state.update(step=0, mean=torch.zeros_like(weight), square=torch.zeros_like(weight))
+        state['step'] += 1
+        first, second = group['betas']
+        mean = state['mean'].lerp_(weight.grad, 1 - first)
+        square = state['square'].mul_(second).addcmul_(weight.grad, weight.grad, value=1 - second)
+        unbiased = (square / (1 - second ** state['step'])).sqrt_().add_(1e-8)
+        rate = group['lr'] * group['adamw_scale']
+        weight.mul_(1 - rate * group['weight_decay'])
+        weight.addcdiv_(mean, unbiased, value=-rate / (1 - first ** state['step']))
+
+
+def orthogonalise(matrix: Tensor) -> Tensor:
+    """Return about U V^T of the singular value decomposition U S V^T of an (m, n) matrix."""
+    a, b, c = _COEFFICIENTS
+    wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
+    x = wide / (wide.norm() + 1e-7)
+    for _ in range(_STEPS):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x.T if matrix.shape[0] > matrix.shape[1] else x
