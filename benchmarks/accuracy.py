@@ -27,7 +27,9 @@ HEAD = '| model | images | tips | {t} |\n|---|---|---|{d}|'
 
 def collect(folder: Path) -> None:
     """Copy a run's figures, without its sessions, to results/."""
-    tests = {path.parent.name: json.loads(path.read_text()) for path in folder.glob('test*/metrics.json')}
+    tests = {
+        path.parent.name: json.loads(path.read_text()) for path in folder.glob('test*/metrics.json')
+    }
     for test in tests.values():
         del test['sessions']
     train = json.loads((folder / 'train.json').read_text())
@@ -49,7 +51,9 @@ def tables() -> str:
                 for subset, figures in subsets.items():
                     label = f'{name}, {subset} ({unit})'
                     known.append(_row(label, figures['summary'], KNOWN, unit))
-                    free.append(_row(label, figures['summary'], (*OPEN, 'open/ghosts_per_image'), unit))
+                    free.append(
+                        _row(label, figures['summary'], (*OPEN, 'open/ghosts_per_image'), unit)
+                    )
                     bands += [
                         _row(f'{label}, CNR {band}', own, KNOWN, unit)
                         for band, own in figures['by_cnr'].items()

@@ -32,7 +32,7 @@ model = dict(
         loss=dict(type=PeakFocalLoss),
     ),
     max_tips=8,
-    score_threshold=0.4,
+    score_threshold=0.3,
 )
 train_dataloader.batch_size = 8
 # Muon learns from fewer images than AdamW, and images are what ten minutes are short of.
@@ -44,10 +44,10 @@ train_cfg = dict(
         dict(
             name='all',
             parts=('encoder', 'coarse'),
-            epochs=20,
+            epochs=8,
             lr=0.02,
             schedule=dict(type=WarmupCosine, warmup=0.05),
         )
     ],
-    val_interval=3,
+    val_interval=2,
 )

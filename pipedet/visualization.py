@@ -12,7 +12,6 @@ matplotlib.use('Agg')  # pictures are files here; a cluster node has no screen
 import matplotlib.pyplot as plt  # noqa: E402
 
 TRUE, PREDICTED, DOUBTED = (80, 220, 80), (60, 60, 255), (0, 200, 255)  # BGR
-_SHORTEST_SIDE = 480
 
 
 def to_display(image: np.ndarray) -> np.ndarray:
@@ -30,13 +29,13 @@ def draw_tips(
     scores: np.ndarray,
     threshold: float,
     caption: str,
+    zoom: int,
 ) -> np.ndarray:
-    """Draw tips on an enlarged copy: truth as green rings, predictions as red crosses.
+    """Draw tips on a copy, `zoom` times as large: truth green rings, predictions red crosses.
 
     Candidates below the threshold are yellow, without their score. Points are (x, y) pixels of
     `image`.
     """
-    zoom = max(1, round(_SHORTEST_SIDE / min(image.shape)))
     canvas = cv2.resize(to_display(image), None, fx=zoom, fy=zoom, interpolation=cv2.INTER_NEAREST)
 
     def place(point: np.ndarray) -> tuple[int, int]:

@@ -39,4 +39,5 @@ def _draw(sample: dict, marked: bool) -> np.ndarray:
         scores=tips[:0, 0],
         threshold=1.0,
         caption=f'{sample["data_samples"].source}, {len(tips)} tips',
+        zoom=1,
     )

@@ -102,4 +102,5 @@ def _draw(sample: dict, record: TipRecord) -> np.ndarray:
         scores=record.scores[shown],
         threshold=record.score_threshold,
         caption=f'{record.source}: worst {known_count(record).max():.1f} {record.unit}',
+        zoom=2,
     )

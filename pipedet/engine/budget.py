@@ -36,6 +36,7 @@ def plan(loop: StagedTrainLoop, budget_s: float | None) -> list[dict]:
     total = sum(row['full_s'] for row in rows)
     for stage, row in zip(loop.stages, rows, strict=True):
         row['planned_s'] = row['full_s']
+        stage.step_s = row['step_s']
         if budget_s is not None and total > budget_s:
             stage.share_s = row['planned_s'] = budget_s * row['full_s'] / total
     return rows

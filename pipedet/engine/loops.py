@@ -22,7 +22,11 @@ from pipedet.registry import HOOKS, LOOPS
 
 @dataclass
 class Stage:
-    """One stage of a recipe; `share_s` is its share of a wall-clock budget, None without one."""
+    """One stage of a recipe.
+
+    `share_s` is its share of a wall-clock budget, None without one; `step_s` what a step was measured
+    to take.
+    """
 
     name: str
     parts: Sequence[str]
@@ -30,6 +34,7 @@ class Stage:
     lr: float
     schedule: object
     share_s: float | None = None
+    step_s: float | None = None
     elapsed_s: float = 0.0
     iters_done: int = 0
 
@@ -66,8 +71,8 @@ class StagedTrainLoop(BaseLoop):
 
     @property
     def max_iters(self) -> int:
-        """Iterations of all stages."""
-        return self.max_epochs * len(self.dataloader)
+        """Iterations of all stages; with a budget, as many as it is expected to leave time for."""
+        return sum(self._expected_iters(stage) for stage in self.stages)
 
     def run(self) -> torch.nn.Module:
         """Run what is left of all stages."""
@@ -113,6 +118,13 @@ class StagedTrainLoop(BaseLoop):
 
     def _leave(self) -> None:
         self.stage_index, self.stage_epoch = self.stage_index + 1, 0
+
+    def _expected_iters(self, stage: Stage) -> int:
+        full = stage.epochs * len(self.dataloader)
+        if stage.share_s is None:
+            return full
+        step_s = stage.elapsed_s / stage.iters_done if stage.iters_done else stage.step_s
+        return min(full, max(1, round(stage.share_s / step_s)))
 
     def _progress(self) -> float:
         """Share of the stage done: by iterations, or by the clock where there is a budget."""
