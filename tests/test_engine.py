@@ -86,14 +86,14 @@ def test_a_budget_shortens_the_stages_in_proportion_and_leaves_the_model_alone(t
     runner = tiny_runner(tmp_path)
     loop = runner.train_loop
     before = {k: v.clone() for k, v in unwrap(runner.model).state_dict().items()}
-    rows = plan(loop, budget_s=0.5)
-    assert sum(row['planned_s'] for row in rows) == pytest.approx(0.5)
-    assert loop.stage.share_s == pytest.approx(0.5)
-    assert 'shortened' in describe_plan(rows, 0.5)[0]
+    rows = plan(loop, budget_s=1e-3)
+    assert sum(row['planned_s'] for row in rows) == pytest.approx(1e-3)
+    assert loop.stage.share_s == pytest.approx(1e-3)
+    assert 'shortened' in describe_plan(rows, 1e-3)[0]
     after = unwrap(runner.model).state_dict()
     assert all(torch.equal(before[key], after[key]) for key in before)
     runner.train()
-    assert 1 <= loop.iter < loop.max_iters
+    assert loop.iter == 1 and loop.stage.elapsed_s > 0
     generous = tiny_runner(tmp_path / 'generous')
     rows = plan(generous.train_loop, budget_s=1e6)
     assert generous.train_loop.stage.share_s is None and 'fits' in describe_plan(rows, 1e6)[0]

@@ -11,7 +11,6 @@ from mmengine.dist import is_main_process
 
 from pipedet import __version__
 from pipedet.commands.common import add_config_arguments, build_runner, device_name, load_config
-from pipedet.datasets import PipetteImages
 from pipedet.engine import TipRunner
 from pipedet.engine.checkpoint import load_weights
 from pipedet.evaluation import TipRecord, known_count, write_report
@@ -40,7 +39,7 @@ def run(args: argparse.Namespace) -> None:
     config = load_config(args)
     if args.data is not None:
         config.test_dataloader.dataset = dict(
-            type=PipetteImages,
+            type='pipedet.PipetteImages',
             root=str(args.data),
             annotations=args.annotations,
             subset=args.data.resolve().name,

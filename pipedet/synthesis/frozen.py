@@ -24,8 +24,8 @@ class FrozenSetError(RuntimeError):
 
 def frozen_scene(name: str, index: int) -> tuple[LabelledScene, np.ndarray]:
     """Return scene `index` of a frozen set, checked against its manifest, and the tips' CNR."""
-    drawn = draw_scene(name, seed=SEED, epoch=0, index=index)
     row = _manifest(name)[index]
+    drawn = draw_scene(name, seed=SEED, epoch=0, index=index)
     tips = np.array(row['tips'], np.float32).reshape(-1, 2)
     mean = float(render(drawn.scene).mean())
     if drawn.tips.shape != tips.shape or not (
