@@ -24,8 +24,8 @@ from pipedet.registry import HOOKS, LOOPS
 class Stage:
     """One stage of a recipe.
 
-    `share_s` is its share of a wall-clock budget, None without one; `step_s` what a step was measured
-    to take.
+    `share_s` is its share of a wall-clock budget, None without one; `step_s` what a step was
+    measured to take.
     """
 
     name: str
