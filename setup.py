@@ -18,7 +18,7 @@ setup(
         # Pinned: the engine works round defects measured in exactly this release.
         'mmengine==0.10.7',
         'mmcv-lite>=2.2',
-        'torch>=2.6',
+        'torch>=2.9',
         'timm>=1.0',
         'scipy>=1.11',
         'numpy>=1.26',

@@ -44,8 +44,14 @@ def tables() -> str:
     for path in sorted(RESULTS.glob('accuracy_*.json')):
         result, name = json.loads(path.read_text()), path.stem.removeprefix('accuracy_')
         context = result['tests']['test']['context']
-        runs.append(f'- **{name}**: {context["training"]}; {context["device"]}; seed '
-                    f'{context["seed"]}; {context["date"]}; {context["versions"]}')  # fmt: skip
+        train = result['train']
+        steps = ', '.join(f'{s["stage"]} {s["steps"]} steps' for s in train['stages'])
+        budget = f', budget {train["budget_s"]:.0f} s' if train['budget_s'] else ''
+        runs.append(
+            f'- **{name}**: {steps} of {train["batch_size"]} images, {train["train_s"]:.0f} s'
+            f'{budget}; {train["device"]}; '
+            f'seed {context["seed"]}; {context["date"]}; {context["versions"]}'
+        )
         for test in result['tests'].values():
             for unit, subsets in test['subsets'].items():
                 for subset, figures in subsets.items():

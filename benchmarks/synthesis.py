@@ -54,7 +54,7 @@ if __name__ == '__main__':
     torch.set_num_threads(1)
     recipes = ('standard', 'brightfield')
     result = dict(
-        device=device_name(),
+        device=device_name('cpu'),
         date=datetime.date.today().isoformat(),
         torch=torch.__version__,
         seed=SEED,
@@ -62,6 +62,7 @@ if __name__ == '__main__':
     )
     if torch.cuda.is_available():
         result['gpu'] = {recipe: time_gpu(recipe) for recipe in recipes}
+        result['gpu']['device'] = device_name('cuda')
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(result, indent=1) + '\n')
     print(json.dumps(result, indent=1))

@@ -48,6 +48,7 @@ model = dict(
     ),
     score_threshold=0.5,
 )
+train_dataloader.dataset.recipes = dict(rig=0.9, brightfield=0.1)
 halve = dict(type=Plateau, patience=20)
 train_cfg = dict(
     type=StagedTrainLoop,

@@ -40,7 +40,7 @@ class TipLocaliser:
     def __init__(self, config: str | Path, weights: str | Path, device: str = 'cpu') -> None:
         tune_cpu()
         config = Config.fromfile(config)
-        self.model = MODELS.build(config.model).to(device).eval()
+        self.model = MODELS.build(config.model).to(device, memory_format=torch.channels_last).eval()
         load_weights(Path(weights), self.model)
         self.pipeline = Compose(config.predict_pipeline)
 

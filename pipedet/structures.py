@@ -43,7 +43,7 @@ class TipDataSample(BaseDataElement):
     def set_prediction(self, points: torch.Tensor, scores: torch.Tensor, threshold: float) -> None:
         """Store candidates, (M, 2) input pixels and (M,), as original pixels, best first."""
         order = scores.argsort(descending=True, stable=True)
-        points = points[order].double().cpu().numpy()
+        points = points[order].cpu().double().numpy()
         inverse = np.linalg.inv(self.matrix)
         self.pred_tips = InstanceData(
             points=torch.from_numpy(apply_affine(inverse, points).reshape(-1, 2)),

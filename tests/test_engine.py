@@ -88,7 +88,7 @@ def test_a_budget_shortens_the_stages_in_proportion_and_leaves_the_model_alone(t
     before = {k: v.clone() for k, v in unwrap(runner.model).state_dict().items()}
     rows = plan(loop, budget_s=1e-3)
     assert sum(row['planned_s'] for row in rows) == pytest.approx(1e-3)
-    assert loop.stage.share_s == pytest.approx(1e-3)
+    assert loop.stage.share_s == pytest.approx(1e-4)  # the rest is for the validation
     assert 'shortened' in describe_plan(rows, 1e-3)[0]
     after = unwrap(runner.model).state_dict()
     assert all(torch.equal(before[key], after[key]) for key in before)

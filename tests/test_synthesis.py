@@ -85,6 +85,14 @@ def test_batches_render_as_single_scenes_do():
         stack([parts[0], scenes('brightfield', 1)[0].scene])
 
 
+def test_gradients_of_a_padded_batch_are_finite():
+    drawn = [d.scene for r, n in (('crowded', 2), ('standard', 4)) for d in scenes(r, n)]
+    scene = stack(drawn)
+    tip = scene.pipettes.tip.requires_grad_()
+    (gradient,) = torch.autograd.grad(render(scene, (64, 64)).square().sum(), tip)
+    assert gradient.isfinite().all()
+
+
 def test_a_window_renders_as_the_frame_does():
     scene = scenes('standard', 1)[0].scene
     ys, xs = torch.arange(40.0, 60.0)[None], torch.arange(90.0, 130.0)[None]

@@ -4,4 +4,5 @@ import sys
 
 from pipedet.cli import main
 
-main(['browse', *sys.argv[1:]])
+if __name__ == '__main__':
+    main(['browse', *sys.argv[1:]])

@@ -4,4 +4,5 @@ import sys
 
 from pipedet.cli import main
 
-main(['latency', *sys.argv[1:]])
+if __name__ == '__main__':
+    main(['latency', *sys.argv[1:]])

@@ -22,7 +22,7 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
         action=DictAction,
         default={},
         metavar='KEY=VALUE',
-        help='change keys of the config, such as model.fine.type=pipedet.CNNHead',
+        help='change keys of the config, such as model.coarse.sigma=8',
     )
 
 
@@ -32,7 +32,9 @@ def load_config(args: argparse.Namespace) -> Config:
         raise FileNotFoundError(f'no config at {args.config}')
     config = Config.fromfile(args.config)
     config.merge_from_dict(args.cfg_options)
-    config.work_dir = str(args.work_dir or Path('work_dirs') / args.config.stem)
+    # A run folder's own config.py means that run.
+    own = args.config.parent if args.config.name == 'config.py' else None
+    config.work_dir = str(args.work_dir or own or Path('work_dirs') / args.config.stem)
     return config
 
 
@@ -45,7 +47,7 @@ def build_runner(config: Config) -> TipRunner:
         if not torch.cuda.is_available():
             # mmengine's launcher would ask for CUDA; a group that exists it leaves alone.
             torch.distributed.init_process_group('gloo')
-    elif int(os.environ.get('SLURM_NTASKS', 1)) > 1:
+    elif int(os.environ.get('SLURM_STEP_NUM_TASKS', 1)) > 1:  # set by srun, not by salloc
         config.launcher = 'slurm'
     # At INFO mmengine opens with two pages about itself; the environment goes to a file instead.
     config.log_level = 'WARNING'
@@ -55,9 +57,9 @@ def build_runner(config: Config) -> TipRunner:
     return runner
 
 
-def device_name() -> str:
-    """Return what the numbers were measured on."""
-    if torch.cuda.is_available():
+def device_name(device: str | torch.device) -> str:
+    """Return what numbers taken on a device were measured on."""
+    if torch.device(device).type == 'cuda':
         return torch.cuda.get_device_name()
     cpuinfo = Path('/proc/cpuinfo')
     lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []

@@ -63,12 +63,12 @@ def measure(config: Config, device: str, batches: list[int], warmup: int, runs: 
     A run goes from raw 256x256 images on the device, normalisation included, to tips on the CPU;
     reading the result back synchronises a GPU.
     """
-    model = MODELS.build(config.model).to(device).eval()
+    model = MODELS.build(config.model).to(device, memory_format=torch.channels_last).eval()
     one = torch.rand(1, 1, SIZE, SIZE, device=device)
     with FlopCounterMode(display=False) as counter:
         model._forward(one)
     return dict(
-        device=device_name(),
+        device=device_name(device),
         gflop=counter.get_total_flops() / 1e9,
         parameters_m=count_parameters(model) / 1e6,
         warmup=warmup,
@@ -108,4 +108,5 @@ def _peak_memory(device: str) -> int:
         return 0  # Windows keeps no such count where Python can read it
     import resource  # missing on Windows
 
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    unit = 1 if platform.system() == 'Darwin' else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

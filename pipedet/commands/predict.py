@@ -121,5 +121,5 @@ def _overlay(image: np.ndarray, tips: Tips) -> np.ndarray:
         scores=tips.scores,
         threshold=0.0,
         caption=f'{len(tips.scores)} tips',
-        zoom=max(1, round(480 / min(image.shape))),  # small frames are enlarged to be looked at
+        zoom=min(8, max(1, round(480 / min(image.shape)))),  # small frames are enlarged
     )

@@ -68,7 +68,7 @@ def run_test(runner: TipRunner, folder: Path, context: dict[str, Any]) -> None:
         'config': Path(runner.cfg.filename).name,
         **context,
         'data': dataset.describe(),
-        'device': device_name(),
+        'device': device_name(next(runner.model.parameters()).device),
         'seed': runner.seed,
         'date': datetime.date.today().isoformat(),
         'versions': f'pipedet {__version__}, torch {torch.__version__}',

@@ -3,10 +3,10 @@
 import argparse
 import json
 import sys
-import time
 from pathlib import Path
 
-from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.dist import broadcast_object_list, get_world_size, is_main_process
+from mmengine.hooks import LoggerHook
 from mmengine.runner import set_random_seed
 from mmengine.utils.dl_utils import collect_env
 
@@ -14,7 +14,7 @@ from pipedet.commands.common import add_config_arguments, build_runner, device_n
 from pipedet.commands.test import run_test
 from pipedet.engine import TipRunner
 from pipedet.engine.budget import describe_plan, parse_duration, plan
-from pipedet.engine.checkpoint import save_weights
+from pipedet.engine.checkpoint import latest_checkpoint, save_weights
 from pipedet.models.detectors import count_parameters, unwrap
 from pipedet.visualization import plot_curves
 
@@ -22,41 +22,50 @@ from pipedet.visualization import plot_curves
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add_config_arguments(parser)
-    parser.add_argument('--resume', action='store_true', help='continue the run in the run folder')
+    parser.add_argument(
+        '--resume', action='store_true', help='continue the run in the run folder, same options'
+    )
     parser.add_argument('--seed', type=int, help='of weights, data and everything random')
     parser.add_argument(
-        '--budget', type=parse_duration, metavar='T', help='train for at most T, such as 10m or 2h'
+        '--budget', type=_duration, metavar='T', help='train for at most T, such as 10m or 2h'
     )
 
 
 def run(args: argparse.Namespace) -> None:
     """Train, then test."""
     config = load_config(args)
+    folder = Path(config.work_dir)
+    if latest_checkpoint(folder) and not args.resume:
+        raise ValueError(
+            f'{folder} holds a run: add --resume to continue it, or choose another --work-dir'
+        )
     if args.seed is not None:
         config.randomness.seed = config.train_dataloader.dataset.seed = args.seed
+    streams = [config[f'{name}_dataloader'].dataset for name in ('train', 'val')]
+    if all('recipes' in s for s in streams) and streams[0].seed == streams[1].seed:
+        raise ValueError(f'seed {streams[0].seed} is that of the validation scenes: choose another')
     config.resume = args.resume
     runner = build_runner(config)
-    folder = Path(config.work_dir)
     planned = _announce(runner, args.budget)
     if is_main_process():
         _write_provenance(runner, folder)
-    started = time.perf_counter()
     # Probing drew random numbers; training starts from the seed whether it was probed or not.
     set_random_seed(runner.seed)
     runner.train()
-    loop = runner.train_loop
+    loop, ranks = runner.train_loop, get_world_size()
     record = dict(
         command=' '.join(sys.argv[1:]),
-        device=device_name(),
+        device=device_name(next(runner.model.parameters()).device),
+        ranks=ranks,
         budget_s=args.budget,
         planned=planned,
-        train_s=round(time.perf_counter() - started, 1),
+        train_s=round(sum(s.elapsed_s for s in loop.stages), 1),
         stages=[
             dict(stage=s.name, steps=s.iters_done, seconds=round(s.elapsed_s, 1))
             for s in loop.stages
         ],
-        batch_size=loop.dataloader.batch_size,
-        samples_seen=loop.iter * loop.dataloader.batch_size,
+        batch_size=loop.dataloader.batch_size * ranks,
+        samples_seen=loop.iter * loop.dataloader.batch_size * ranks,
     )
     if is_main_process():
         save_weights(folder / 'model.safetensors', unwrap(runner.model))
@@ -68,16 +77,34 @@ def run(args: argparse.Namespace) -> None:
 def _announce(runner: TipRunner, budget_s: float | None) -> list[dict]:
     """Say first what will run on what and for how long."""
     loop, log = runner.train_loop, runner.logger.info
-    log(f'device: {device_name()}')
+    log(f'device: {device_name(next(runner.model.parameters()).device)}')
     log(f'training data: {loop.dataloader.dataset.describe()}')
     log(f'model: {count_parameters(runner.model) / 1e6:.1f} M parameters')
     rows = [plan(loop, budget_s)]
     broadcast_object_list(rows)  # each rank measured its own; all keep to the first one's
     for stage, row in zip(loop.stages, rows[0], strict=True):
-        stage.share_s = row['planned_s'] if row['planned_s'] < row['full_s'] else None
+        stage.share_s = row['share_s']
     for line in describe_plan(rows[0], budget_s):
         log(line)
+    log('testing comes after that')
+    _log_often_enough(runner)
     return rows[0]
+
+
+def _log_often_enough(runner: TipRunner) -> None:
+    """Give a stage of a few slow steps its progress lines too."""
+    loop = runner.train_loop
+    fewest = min(loop.expected_iters(stage) for stage in loop.stages)
+    for hook in runner.hooks:
+        if isinstance(hook, LoggerHook):
+            hook.interval = min(hook.interval, max(1, fewest // 5))
+
+
+def _duration(text: str) -> float:
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _write_provenance(runner: TipRunner, folder: Path) -> None:

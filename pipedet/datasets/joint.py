@@ -20,6 +20,11 @@ class JointPipettes(ConcatDataset):
     def __init__(self, *, sets: Sequence[dict]) -> None:
         super().__init__([DATASETS.build(config) for config in sets])
 
+    def set_epoch(self, epoch: int) -> None:
+        """Tell every set the epoch."""
+        for part in self.datasets:
+            part.set_epoch(epoch)
+
     def describe(self) -> str:
         """One line for the log."""
         return '; '.join(part.describe() for part in self.datasets)

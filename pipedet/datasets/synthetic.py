@@ -7,7 +7,7 @@ import numpy as np
 from pipedet.datasets.base import TipDataset
 from pipedet.registry import DATASETS
 from pipedet.synthesis import LabelledScene, draw_scene, frozen_scene
-from pipedet.synthesis.frozen import COUNT
+from pipedet.synthesis.frozen import COUNT, SEED
 
 
 @DATASETS.register_module()
@@ -24,6 +24,8 @@ class SyntheticPipettes(TipDataset):
     def __init__(
         self, *, recipes: Mapping[str, float], length: int, pipeline: Sequence[dict], seed: int
     ) -> None:
+        if seed == SEED:
+            raise ValueError(f'seed {SEED} belongs to the frozen test sets: choose another')
         super().__init__(pipeline=pipeline, seed=seed)
         self.names, shares = zip(*recipes.items(), strict=True)
         self.shares = np.array(shares) / sum(shares)

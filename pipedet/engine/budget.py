@@ -25,7 +25,7 @@ def parse_duration(text: str) -> float:
 
 def plan(loop: StagedTrainLoop, budget_s: float | None) -> list[dict]:
     """Measure every stage, share out the budget, and return what was measured and planned."""
-    data_s = _time_data(loop)
+    data_s, val_s = _time_data(loop), _time_validation(loop)
     rows = []
     for stage in loop.stages:
         step_s = _time_step(loop, stage)
@@ -35,10 +35,13 @@ def plan(loop: StagedTrainLoop, budget_s: float | None) -> list[dict]:
         rows.append(dict(stage=stage.name, step_s=step_s, iters=iters, full_s=step_s * iters))
     total = sum(row['full_s'] for row in rows)
     for stage, row in zip(loop.stages, rows, strict=True):
-        row['planned_s'] = row['full_s']
+        row['planned_s'], row['share_s'] = row['full_s'], None
         stage.step_s = row['step_s']
         if budget_s is not None and total > budget_s:
-            stage.share_s = row['planned_s'] = budget_s * row['full_s'] / total
+            row['planned_s'] = budget_s * row['full_s'] / total
+            # Every stage ends with a validation, inside its share.
+            row['share_s'] = max(row['planned_s'] - val_s, row['planned_s'] / 10)
+        stage.share_s = row['share_s']
     return rows
 
 
@@ -68,6 +71,19 @@ def _time_data(loop: StagedTrainLoop) -> float:
         dataset[index]
     per_sample = (time.perf_counter() - started) / count
     return per_sample * loop.dataloader.batch_size / max(1, loop.dataloader.num_workers)
+
+
+@torch.no_grad()
+def _time_validation(loop: StagedTrainLoop) -> float:
+    """Seconds of one validation: two forward passes over its images."""
+    model, loader = unwrap(loop.runner.model), loop.runner.val_loop.dataloader
+    count = min(len(loader.dataset), 4)
+    started = time.perf_counter()
+    batch = loader.collate_fn([loader.dataset[i] for i in range(count)])
+    model.eval()
+    model(**model.data_preprocessor(batch), mode='loss')
+    model.test_step(batch)
+    return (time.perf_counter() - started) * len(loader.dataset) / count
 
 
 def _time_step(loop: StagedTrainLoop, stage: Stage) -> float:

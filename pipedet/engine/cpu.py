@@ -13,7 +13,7 @@ def tune_cpu() -> None:
     """Keep large blocks in the heap, and send matrix products to the faster of two libraries."""
     if platform.system() == 'Linux':
         _keep_freed_memory()
-        if 'amx_bf16' not in Path('/proc/cpuinfo').read_text():
+        if platform.machine() == 'x86_64' and 'amx_bf16' not in Path('/proc/cpuinfo').read_text():
             # MKL leaves AVX-512 unused on AMD; under this flag oneDNN takes over and, without AMX,
             # still computes in full float32 (relative error 6e-7). With AMX it would really use
             # bfloat16, hence the condition.

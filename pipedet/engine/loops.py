@@ -72,7 +72,7 @@ class StagedTrainLoop(BaseLoop):
     @property
     def max_iters(self) -> int:
         """Iterations of all stages; with a budget, as many as it is expected to leave time for."""
-        return sum(self._expected_iters(stage) for stage in self.stages)
+        return sum(self.expected_iters(stage) for stage in self.stages)
 
     def run(self) -> torch.nn.Module:
         """Run what is left of all stages."""
@@ -119,7 +119,8 @@ class StagedTrainLoop(BaseLoop):
     def _leave(self) -> None:
         self.stage_index, self.stage_epoch = self.stage_index + 1, 0
 
-    def _expected_iters(self, stage: Stage) -> int:
+    def expected_iters(self, stage: Stage) -> int:
+        """Iterations of a stage; with a budget, as many as it is expected to leave time for."""
         full = stage.epochs * len(self.dataloader)
         if stage.share_s is None:
             return full

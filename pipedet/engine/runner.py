@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import torch
-from mmengine.device import get_device
 from mmengine.model import MMDistributedDataParallel
 from mmengine.runner import Runner
 from torch import nn
@@ -36,7 +35,8 @@ class TipRunner(Runner):
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Move the model to its device and, in a distributed run, wrap it."""
         # Convolutions on a CPU are a quarter faster with the channels innermost.
-        model = model.to(get_device(), memory_format=torch.channels_last)
+        device = 'cuda' if torch.cuda.is_available() else 'cpu'
+        model = model.to(device, memory_format=torch.channels_last)
         if not self.distributed:
             return model
         on_gpu = next(model.parameters()).is_cuda

@@ -134,7 +134,11 @@ class CoarseToFineDetector(TipDetector):
         """Return L = L_dice + alpha L_hungarian (eq. 7), and the presence loss beside them."""
         logits, slots = self._forward(inputs)
         tips = [sample.gt_tips for sample in data_samples]
-        return self.coarse.loss(logits, tips) | self.fine.loss(slots, tips, inputs.shape[-2:])
+        losses = self.coarse.loss(logits, tips)
+        # While the fine head is frozen, still random, its losses would only mislead the encoder.
+        if 'fine' not in self._frozen:
+            losses |= self.fine.loss(slots, tips, inputs.shape[-2:])
+        return losses
 
     def read(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Return the slots."""

@@ -45,6 +45,8 @@ RECIPES = {
         counts=(0.05, 0.15, 0.18, 0.18, 0.18, 0.08, 0.06, 0.06, 0.06),
         contrast=(0.5, 3.0),
     ),
+    # The same within what a head of four slots can answer.
+    'rig': replace(_standard, counts=(0.06, 0.2, 0.22, 0.26, 0.26), contrast=(0.5, 3.0)),
     'empty': replace(_standard, counts=(1.0,), intruder=0.5),
     'crowded': replace(_standard, counts=(0.0, 0.0, 0.0, 0.0, 0.0, 0.25, 0.25, 0.25, 0.25)),
     'brightfield': replace(

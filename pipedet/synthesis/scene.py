@@ -134,7 +134,16 @@ def stack(scenes: Sequence[Scene]) -> Scene:
 def _keep_finite(scene: Scene) -> Scene:
     """Give padding the widths that divide safely; presence and amplitude 0 hide it."""
     for part in (scene.pipettes, scene.illumination, scene.tissue, scene.shadows, scene.plume):
-        for name in ('sigma_x', 'sigma_y', 'flare', 'onset', 'fade_length', 'blur', 'mark_width'):
+        for name in (
+            'sigma_x',
+            'sigma_y',
+            'flare',
+            'onset',
+            'fade_length',
+            'blur',
+            'mark_width',
+            'cone_length',
+        ):
             if hasattr(part, name):
                 value = getattr(part, name)
                 setattr(part, name, torch.where(value == 0, torch.ones_like(value), value))
