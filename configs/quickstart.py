@@ -32,7 +32,7 @@ model = dict(
         loss=dict(type=PeakFocalLoss),
     ),
     max_tips=8,
-    score_threshold=0.3,
+    score_threshold=0.4,
 )
 train_dataloader.batch_size = 8
 # Muon learns from fewer images than AdamW, and images are what ten minutes are short of.

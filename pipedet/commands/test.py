@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add_config_arguments(parser)
     parser.add_argument('--checkpoint', type=Path, help='weights [model.safetensors of the run]')
-    parser.add_argument('--data', type=Path, help='folder of images to test on instead')
+    parser.add_argument('--data', type=Path, help='folder to test on instead, images in it or in its images/')
     parser.add_argument(
         '--annotations', default='annotations.json', help='COCO or CSV file in --data [%(default)s]'
     )
@@ -42,6 +42,7 @@ def run(args: argparse.Namespace) -> None:
             type='pipedet.PipetteImages',
             root=str(args.data),
             annotations=args.annotations,
+            image_folder='images' if (args.data / 'images').is_dir() else '',
             subset=args.data.resolve().name,
             pipeline=config.predict_pipeline,
             seed=0,
