@@ -13,6 +13,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 RESULTS = HERE / 'results'
 BEGIN, END = '<!-- accuracy: begin -->', '<!-- accuracy: end -->'
+SHORT = ('within 3 um, %', '5 um, %', '10 um, %', 'mean error, um', 'median, um')
 PAPER = [  # arXiv 2504.01044, Table II: 3, 5, 10 um, mean error; real images, not public
     ('VGG16 (paper, real)', 31.72, 49.65, 69.65, 11.70),
     ('ResNet18 (paper, real)', 17.24, 42.75, 68.96, 13.83),
@@ -78,6 +79,27 @@ def tables() -> str:
     )  # fmt: skip
 
 
+def expectation() -> str:
+    """Return what the main README says to expect of the quickstart."""
+    result = json.loads((RESULTS / 'accuracy_quickstart.json').read_text())
+    subsets = result['tests']['test']['subsets']['um']
+    rows = [('`clear`', subsets['clear']['summary'])]
+    rows += [('`standard`, all tips', subsets['standard']['summary'])]
+    rows += [('`standard`, tips of CNR >= 1', subsets['standard']['by_cnr']['>=1'])]
+    rows += [('`starved`', subsets['starved']['summary'])]
+    lines = ['| set | ' + ' | '.join(SHORT) + ' |', '|---|' + '---|' * len(SHORT)]
+    for label, summary in rows:
+        cells = (f'{summary[key.format(u="um")]:.1f}' for key in KNOWN)
+        lines.append(f'| {label} | ' + ' | '.join(cells) + ' |')
+    return '\n'.join([*lines, '', f'({result["train"]["device"]}; known count, see below)'])
+
+
+def rewrite(path: Path, text: str) -> None:
+    """Put `text` between the markers of a file."""
+    old = path.read_text()
+    path.write_text(f'{old.split(BEGIN)[0]}{BEGIN}\n{text}\n{END}{old.split(END)[1]}')
+
+
 def _head(titles: str) -> str:
     return HEAD.format(t=titles, d='|'.join(['---'] * (titles.count('|') + 1)))
 
@@ -94,7 +116,5 @@ if __name__ == '__main__':
     parser.add_argument('runs', type=Path, nargs='*', help='run folders')
     for run in parser.parse_args().runs:
         collect(run)
-    readme = HERE / 'README.md'
-    text = readme.read_text()
-    before, after = text.split(BEGIN)[0], text.split(END)[1]
-    readme.write_text(f'{before}{BEGIN}\n{tables()}\n{END}{after}')
+    rewrite(HERE / 'README.md', tables())
+    rewrite(HERE.parent / 'README.md', expectation())

@@ -25,7 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add_config_arguments(parser)
     parser.add_argument('--checkpoint', type=Path, help='weights [model.safetensors of the run]')
-    parser.add_argument('--data', type=Path, help='folder to test on instead, images in it or in its images/')
+    parser.add_argument(
+        '--data', type=Path, help='folder to test on instead, images in it or in its images/'
+    )
     parser.add_argument(
         '--annotations', default='annotations.json', help='COCO or CSV file in --data [%(default)s]'
     )

@@ -75,14 +75,13 @@ def _time_data(loop: StagedTrainLoop) -> float:
 
 @torch.no_grad()
 def _time_validation(loop: StagedTrainLoop) -> float:
-    """Seconds of one validation: two forward passes over its images."""
+    """Seconds of one validation."""
     model, loader = unwrap(loop.runner.model), loop.runner.val_loop.dataloader
     count = min(len(loader.dataset), 4)
     started = time.perf_counter()
     batch = loader.collate_fn([loader.dataset[i] for i in range(count)])
     model.eval()
-    model(**model.data_preprocessor(batch), mode='loss')
-    model.test_step(batch)
+    model.validate(batch)
     return (time.perf_counter() - started) * len(loader.dataset) / count
 
 

@@ -13,10 +13,11 @@ def tune_cpu() -> None:
     """Keep large blocks in the heap, and send matrix products to the faster of two libraries."""
     if platform.system() == 'Linux':
         _keep_freed_memory()
-        if platform.machine() == 'x86_64' and 'amx_bf16' not in Path('/proc/cpuinfo').read_text():
+        flags = Path('/proc/cpuinfo').read_text()
+        if 'avx512f' in flags and 'amx_bf16' not in flags:
             # MKL leaves AVX-512 unused on AMD; under this flag oneDNN takes over and, without AMX,
             # still computes in full float32 (relative error 6e-7). With AMX it would really use
-            # bfloat16, hence the condition.
+            # bfloat16, and without AVX-512 there is nothing to gain: hence the condition.
             torch.backends.mkldnn.matmul.fp32_precision = 'bf16'
 
 

@@ -125,7 +125,8 @@ class StagedTrainLoop(BaseLoop):
         if stage.share_s is None:
             return full
         step_s = stage.elapsed_s / stage.iters_done if stage.iters_done else stage.step_s
-        return min(full, max(1, round(stage.share_s / step_s)))
+        # At least one more than are done: the last step may begin before the time is over.
+        return min(full, max(stage.iters_done + 1, round(stage.share_s / step_s)))
 
     def _progress(self) -> float:
         """Share of the stage done: by iterations, or by the clock where there is a budget."""
@@ -180,6 +181,7 @@ class StagedTrainLoop(BaseLoop):
 class LossValLoop(ValLoop):
     """Validation that also reports the training loss, which the plateau watches."""
 
+    @torch.no_grad()
     def run(self) -> dict:
         """Return the evaluator's metrics and `loss`."""
         losses = []
@@ -187,19 +189,19 @@ class LossValLoop(ValLoop):
         self.runner.call_hook('before_val_epoch')
         self.runner.model.eval()
         for index, batch in enumerate(self.dataloader):
-            losses.append(self._loss(batch))
-            self.run_iter(index, batch)
+            self.runner.call_hook('before_val_iter', batch_idx=index, data_batch=batch)
+            loss, samples = unwrap(self.runner.model).validate(batch)
+            losses.append(loss)
+            self.evaluator.process(data_samples=samples, data_batch=batch)
+            self.runner.call_hook(
+                'after_val_iter', batch_idx=index, data_batch=batch, outputs=samples
+            )
         metrics = self.evaluator.evaluate(len(self.dataloader.dataset))
         # Every rank must see the same loss, or their learning rates would part.
         metrics['loss'] = _mean_over_ranks(losses)
         self.runner.call_hook('after_val_epoch', metrics=metrics)
         self.runner.call_hook('after_val')
         return metrics
-
-    @torch.no_grad()
-    def _loss(self, batch: dict) -> float:
-        model = unwrap(self.runner.model)
-        return float(sum(model(**model.data_preprocessor(batch), mode='loss').values()))
 
 
 def iteration_seed(seed: int, iteration: int) -> int:

@@ -1,12 +1,13 @@
 """Detectors: assemblies of parts, from a batch of images to tips.
 
-`loss` and `predict` share one `_forward`; everything else is what the parts say of themselves.
+Losses and predictions are both made from the outputs of one `_forward`.
 """
 
 from abc import abstractmethod
 from collections.abc import Sequence
 
 from mmengine.model import BaseModel
+from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from pipedet.models.preprocessor import TipPreprocessor
@@ -31,12 +32,36 @@ class TipDetector(BaseModel):
         """Run the parts on (B, 1, H, W)."""
 
     @abstractmethod
-    def loss(self, inputs: Tensor, data_samples: list[TipDataSample]) -> dict[str, Tensor]:
-        """Return named losses."""
+    def _losses(
+        self, outputs: tuple | Tensor, tips: list[InstanceData], size: tuple[int, int]
+    ) -> dict[str, Tensor]:
+        """Return named losses of `_forward`'s outputs; `size` is the (H, W) of the inputs."""
 
     @abstractmethod
+    def _candidates(self, outputs: tuple | Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Return points (B, K, 2) in input pixels and scores (B, K); 0 is no candidate."""
+
+    def loss(self, inputs: Tensor, data_samples: list[TipDataSample]) -> dict[str, Tensor]:
+        """Return named losses."""
+        tips = [sample.gt_tips for sample in data_samples]
+        return self._losses(self._forward(inputs), tips, inputs.shape[-2:])
+
     def read(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Return candidates (B, K, 2) in input pixels and scores (B, K); 0 is no candidate."""
+        return self._candidates(self._forward(inputs), inputs.shape[-2:])
+
+    def predict(self, inputs: Tensor, data_samples: list[TipDataSample]) -> list[TipDataSample]:
+        """Fill in `pred_tips`, in pixels of the original images."""
+        return self._fill_in(data_samples, *self.read(inputs))
+
+    def validate(self, data: dict) -> tuple[float, list[TipDataSample]]:
+        """Return the total loss and the predictions of a collated batch, in one forward pass."""
+        batch = self.data_preprocessor(data)
+        inputs, samples = batch['inputs'], batch['data_samples']
+        outputs, size = self._forward(inputs), inputs.shape[-2:]
+        losses = self._losses(outputs, [sample.gt_tips for sample in samples], size)
+        predicted = self._fill_in(samples, *self._candidates(outputs, size))
+        return float(sum(losses.values())), predicted
 
     def forward(
         self, inputs: Tensor, data_samples: list[TipDataSample] | None = None, mode: str = 'tensor'
@@ -48,9 +73,9 @@ class TipDetector(BaseModel):
             return self.predict(inputs, data_samples)
         return self._forward(inputs)
 
-    def predict(self, inputs: Tensor, data_samples: list[TipDataSample]) -> list[TipDataSample]:
-        """Fill in `pred_tips`, in pixels of the original images."""
-        points, scores = self.read(inputs)
+    def _fill_in(
+        self, data_samples: list[TipDataSample], points: Tensor, scores: Tensor
+    ) -> list[TipDataSample]:
         for sample, p, s in zip(data_samples, points, scores, strict=True):
             candidate = (s > 0) & p.isfinite().all(dim=-1)
             sample.set_prediction(p[candidate], s[candidate], self.score_threshold)
@@ -90,13 +115,13 @@ class HeatmapDetector(TipDetector):
     def _forward(self, inputs: Tensor) -> Tensor:
         return self.coarse(self.encoder(inputs))
 
-    def loss(self, inputs: Tensor, data_samples: list[TipDataSample]) -> dict[str, Tensor]:
-        """Return the heatmap's loss."""
-        return self.coarse.loss(self._forward(inputs), [s.gt_tips for s in data_samples])
+    def _losses(
+        self, outputs: Tensor, tips: list[InstanceData], size: tuple[int, int]
+    ) -> dict[str, Tensor]:
+        return self.coarse.loss(outputs, tips)
 
-    def read(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the heatmap's peaks."""
-        return self.coarse.read(self._forward(inputs), self.max_tips)
+    def _candidates(self, outputs: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        return self.coarse.read(outputs, self.max_tips)
 
 
 @MODELS.register_module()
@@ -130,19 +155,19 @@ class CoarseToFineDetector(TipDetector):
         logits = self.coarse(self.encoder(self.enhancer(inputs)))
         return logits, self.fine(logits.sigmoid())
 
-    def loss(self, inputs: Tensor, data_samples: list[TipDataSample]) -> dict[str, Tensor]:
-        """Return L = L_dice + alpha L_hungarian (eq. 7), and the presence loss beside them."""
-        logits, slots = self._forward(inputs)
-        tips = [sample.gt_tips for sample in data_samples]
+    def _losses(
+        self, outputs: tuple, tips: list[InstanceData], size: tuple[int, int]
+    ) -> dict[str, Tensor]:
+        """L = L_dice + alpha L_hungarian (eq. 7), and the presence loss beside them."""
+        logits, slots = outputs
         losses = self.coarse.loss(logits, tips)
         # While the fine head is frozen, still random, its losses would only mislead the encoder.
         if 'fine' not in self._frozen:
-            losses |= self.fine.loss(slots, tips, inputs.shape[-2:])
+            losses |= self.fine.loss(slots, tips, size)
         return losses
 
-    def read(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the slots."""
-        return self.fine.read(self._forward(inputs)[1], inputs.shape[-2:])
+    def _candidates(self, outputs: tuple, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        return self.fine.read(outputs[1], size)
 
 
 def _on_top_of(encoder: nn.Module, head: dict) -> nn.Module:
