@@ -34,6 +34,7 @@ def collect(folder: Path) -> None:
     for test in tests.values():
         del test['sessions']
     train = json.loads((folder / 'train.json').read_text())
+    del train['command']  # names paths of the machine it ran on
     out = RESULTS / f'accuracy_{folder.resolve().name}.json'
     RESULTS.mkdir(exist_ok=True)
     out.write_text(json.dumps(dict(train=train, tests=tests), indent=1) + '\n')

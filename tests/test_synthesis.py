@@ -18,7 +18,6 @@ from pipedet.synthesis import (
     stack,
 )
 from pipedet.synthesis import frozen as frozen_module
-from pipedet.synthesis.recipes import Recipe
 from pipedet.synthesis.sample import MIN_DISTANCE_UM
 from pipedet.synthesis.sensor import detector_blur, draw_photons, jitter_rows
 from pipedet.synthesis.stream import SCENES_PER_SESSION
@@ -195,4 +194,3 @@ def test_unknown_names_are_named():
         draw_scene('dark', seed=0, epoch=0, index=0)
     with pytest.raises(ValueError, match='no frozen set'):
         frozen_scene('easy', 0)
-    assert Recipe().modality == 'twophoton'

@@ -1,7 +1,7 @@
 """Muon (Jordan et al. 2024): momentum whose matrices are made orthogonal, AdamW for the rest.
 
-In float32: torch's takes no convolutions, and timm's computes in bfloat16, which on a CPU without
-units for it cost 174 ms a step where the network itself took 160 (this one: 17).
+In float32: torch's takes no convolutions, and timm's computes in bfloat16, which a CPU without
+units for it emulates at several times the cost.
 """
 
 from collections.abc import Iterable
