@@ -32,6 +32,7 @@ model = dict(
         loss=dict(type=PeakFocalLoss),
     ),
     max_tips=8,
+    average_views=True,
     score_threshold=0.4,
 )
 train_dataloader.batch_size = 8

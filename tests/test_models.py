@@ -18,6 +18,7 @@ from pipedet.models import (
 from pipedet.models.encoders import create_backbone
 from pipedet.models.heatmaps import draw_gaussians
 from pipedet.models.preprocessor import normalise
+from pipedet.models.symmetry import eight_views, mean_of_views
 from pipedet.structures import TipDataSample
 
 
@@ -43,6 +44,7 @@ def heatmap_detector():
             loss=dict(type=PeakFocalLoss),
         ),
         max_tips=5,
+        average_views=False,
         score_threshold=0.4,
     )  # fmt: skip
 
@@ -196,3 +198,25 @@ def test_pretrained_weights_load_from_a_local_file(tmp_path):
     loaded = create_backbone('resnet18', str(path), in_chans=1, num_classes=12)
     assert torch.equal(loaded.layer1[0].conv1.weight, source.layer1[0].conv1.weight)
     assert loaded.conv1.weight.shape[1] == 1
+
+
+def test_eight_views_come_back_to_the_image_and_make_reading_turn_with_it():
+    images = torch.randn(2, 1, 64, 64)
+    views = eight_views(images)
+    assert len({view.numpy().tobytes() for view in views}) == 16
+    assert torch.allclose(mean_of_views(views), images, atol=1e-6)
+    detector = heatmap_detector().eval()
+    detector.average_views = True
+    with torch.no_grad():
+        points, scores = detector.read(images)
+        turned, same_scores = detector.read(images.rot90(1, (-2, -1)))  # (x, y) -> (y, 63 - x)
+    assert torch.allclose(scores, same_scores, atol=1e-5)
+    expected = torch.stack([points[..., 1], 63 - points[..., 0]], dim=-1)
+    seen = scores > 0
+    assert seen.any() and torch.allclose(turned[seen], expected[seen], atol=1e-2)
+
+
+def test_no_stage_is_computed_in_vain():
+    pyramid = heatmap_detector().encoder
+    pyramid(torch.randn(2, 1, 64, 64)).sum().backward()
+    assert all(weight.grad is not None for weight in pyramid.parameters())

@@ -10,6 +10,7 @@ from pipedet.datasets import (
     RandomFlip,
     RandomRotate,
     RandomScale,
+    RandomTurn,
     Resize,
     Warp,
 )
@@ -71,6 +72,8 @@ CHAINS = {
     'square': [Resize(size=64)],
     'scale': [RandomScale(low=0.7, high=1.3)],
     'rotate': [RandomRotate(degrees=180)],
+    'turn': [RandomTurn()],
+    'turn of an oblong': [Resize(size=(90, 140)), RandomTurn()],
 }
 
 
@@ -213,3 +216,14 @@ def test_predictions_return_to_original_pixels():
     sample = run(chain, make_results(blob((64, 48)), tips))['data_samples']
     sample.set_prediction(sample.gt_tips.points, torch.tensor([0.9, 0.8]), 0.5)
     np.testing.assert_allclose(sample.pred_tips.points.numpy(), tips, atol=1e-4)
+
+
+def test_turns_resample_nothing_and_all_four_come():
+    image = np.random.default_rng(0).random((48, 64)).astype(np.float32)
+    seen = set()
+    for seed in range(12):
+        turned = run([RandomTurn(), Warp()], make_results(image, seed=seed))['image']
+        quarters = [k for k in range(4) if np.array_equal(np.rot90(image, -k), turned)]
+        assert len(quarters) == 1
+        seen.update(quarters)
+    assert seen == {0, 1, 2, 3}

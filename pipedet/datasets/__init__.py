@@ -5,4 +5,11 @@ from pipedet.datasets.joint import JointPipettes
 from pipedet.datasets.packing import PackTips, Photometric
 from pipedet.datasets.pipette_images import DatasetError, PipetteImages
 from pipedet.datasets.synthetic import FrozenPipettes, SyntheticPipettes
-from pipedet.datasets.transforms import RandomFlip, RandomRotate, RandomScale, Resize, Warp
+from pipedet.datasets.transforms import (
+    RandomFlip,
+    RandomRotate,
+    RandomScale,
+    RandomTurn,
+    Resize,
+    Warp,
+)

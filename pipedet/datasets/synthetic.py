@@ -9,20 +9,31 @@ from pipedet.registry import DATASETS
 from pipedet.synthesis import LabelledScene, draw_scene, frozen_scene
 from pipedet.synthesis.frozen import COUNT, SEED
 
+_RECIPE = 4  # last word of its seed: the scene has 0 to 3, the transforms have none
+
 
 @DATASETS.register_module()
 class SyntheticPipettes(TipDataset):
-    """Scenes drawn from recipes; fresh ones every epoch that `set_epoch` announces.
+    """Scenes drawn from recipes.
 
     Args:
         recipes: share of each recipe, by name.
         length: scenes in an epoch.
         pipeline: transforms, as configs.
         seed: of the stream; training, validation and tests each have their own.
+        keep: False draws fresh scenes every epoch that `set_epoch` announces. True keeps the images
+            of the first one in memory (0.1 MB each, in every worker), for where rendering costs a
+            good part of a training step.
     """
 
     def __init__(
-        self, *, recipes: Mapping[str, float], length: int, pipeline: Sequence[dict], seed: int
+        self,
+        *,
+        recipes: Mapping[str, float],
+        length: int,
+        pipeline: Sequence[dict],
+        seed: int,
+        keep: bool = False,
     ) -> None:
         if seed == SEED:
             raise ValueError(f'seed {SEED} belongs to the frozen test sets: choose another')
@@ -30,22 +41,32 @@ class SyntheticPipettes(TipDataset):
         self.names, shares = zip(*recipes.items(), strict=True)
         self.shares = np.array(shares) / sum(shares)
         self.length = length
+        self.keep = keep
+        self._kept: dict[int, dict] = {}
 
     def __len__(self) -> int:
         return self.length
 
     def load(self, index: int, rng: np.random.Generator) -> dict:
-        """Draw and expose one scene."""
+        """Draw and expose one scene, or return a kept one."""
+        if not self.keep:
+            return self._draw(int(self._epoch), index)
+        if index not in self._kept:
+            self._kept[index] = self._draw(0, index)
+        return dict(self._kept[index])  # transforms replace what they change
+
+    def _draw(self, epoch: int, index: int) -> dict:
+        rng = np.random.default_rng([self.seed, epoch, index, _RECIPE])
         recipe = str(rng.choice(self.names, p=self.shares))
-        drawn = draw_scene(recipe, seed=self.seed, epoch=int(self._epoch), index=index)
-        return _results(drawn, recipe, index)
+        return _results(draw_scene(recipe, seed=self.seed, epoch=epoch, index=index), recipe, index)
 
     def describe(self) -> str:
         """One line for the log."""
         recipes = ', '.join(
             f'{100 * s:.0f} % {n}' for n, s in zip(self.names, self.shares, strict=True)
         )
-        return f'{self.length} synthetic scenes an epoch ({recipes}), seed {self.seed}'
+        kind = 'kept' if self.keep else 'fresh'
+        return f'{self.length} {kind} synthetic scenes an epoch ({recipes}), seed {self.seed}'
 
 
 @DATASETS.register_module()

@@ -58,6 +58,23 @@ class RandomFlip(BaseTransform):
 
 
 @TRANSFORMS.register_module()
+class RandomTurn(BaseTransform):
+    """Turn by a quarter, a half, three quarters or not at all: no pixel is resampled."""
+
+    def transform(self, results: dict) -> dict:
+        """Compose the turn; an odd number of quarters swaps height and width."""
+        quarters = int(results['rng'].integers(4))
+        cos, sin = ((1, 0), (0, 1), (-1, 0), (0, -1))[quarters]
+        linear = np.array([[cos, -sin], [sin, cos]], float)
+        shape = results['img_shape']
+        turned = shape[::-1] if quarters % 2 else shape
+        centre, new_centre = ((np.array(s[::-1]) - 1) / 2 for s in (shape, turned))
+        results['matrix'] = affine(linear, new_centre - linear @ centre) @ results['matrix']
+        results['img_shape'] = turned
+        return results
+
+
+@TRANSFORMS.register_module()
 class RandomScale(BaseTransform):
     """Magnify about the centre by a factor between `low` and `high`; the frame stays as it is."""
 

@@ -4,6 +4,7 @@ In float32: torch's takes no convolutions, and timm's computes in bfloat16, whic
 units for it emulates at several times the cost.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable
 
 import torch
@@ -55,21 +56,33 @@ class Muon(Optimizer):
     def step(self, closure=None) -> None:
         """Update every parameter that has a gradient."""
         for group in self.param_groups:
+            matrices = defaultdict(list)
             for weight in group['params']:
                 if weight.grad is None:
                     continue
-                is_matrix = weight.dim() > 1 and min(weight.shape[0], weight[0].numel()) > 9
-                (self._muon if is_matrix else self._adamw)(weight, group)
+                if weight.dim() > 1 and min(weight.shape[0], weight[0].numel()) > 9:
+                    matrices[weight.flatten(1).shape].append(weight)
+                else:
+                    self._adamw(weight, group)
+            # The matrices are small and many: those of one shape go through together.
+            for weights in matrices.values():
+                self._muon(weights, group)
 
-    def _muon(self, weight: Tensor, group: dict) -> None:
+    def _muon(self, weights: list[Tensor], group: dict) -> None:
+        directions = torch.stack([self._direction(w, group['momentum']) for w in weights])
+        rows, columns = directions.shape[1:]
+        rate = group['lr'] * max(1, rows / columns) ** 0.5
+        for weight, update in zip(weights, orthogonalise(directions), strict=True):
+            weight.mul_(1 - group['lr'] * group['weight_decay'])
+            weight.sub_(update.view(weight.shape), alpha=rate)
+
+    def _direction(self, weight: Tensor, momentum: float) -> Tensor:
+        """Nesterov momentum, (rows, columns)."""
         state = self.state[weight]
         if not state:
             state['momentum'] = torch.zeros_like(weight)
-        average = state['momentum'].lerp_(weight.grad, 1 - group['momentum'])
-        update = orthogonalise(weight.grad.lerp(average, group['momentum']).flatten(1))
-        rate = group['lr'] * max(1, update.shape[0] / update.shape[1]) ** 0.5
-        weight.mul_(1 - group['lr'] * group['weight_decay'])
-        weight.sub_(update.view(weight.shape), alpha=rate)
+        average = state['momentum'].lerp_(weight.grad, 1 - momentum)
+        return weight.grad.lerp(average, momentum).flatten(1)
 
     def _adamw(self, weight: Tensor, group: dict) -> None:
         state = self.state[weight]
@@ -85,12 +98,13 @@ class Muon(Optimizer):
         weight.addcdiv_(mean, unbiased, value=-rate / (1 - first ** state['step']))
 
 
-def orthogonalise(matrix: Tensor) -> Tensor:
-    """Return about U V^T of the singular value decomposition U S V^T of an (m, n) matrix."""
+def orthogonalise(matrices: Tensor) -> Tensor:
+    """Return about U V^T of the singular value decompositions U S V^T of (..., m, n) matrices."""
     a, b, c = _COEFFICIENTS
-    wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
-    x = wide / (wide.norm() + 1e-7)
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    x = matrices.mT if tall else matrices
+    x = x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-7)
     for _ in range(_STEPS):
-        gram = x @ x.T
+        gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.T if matrix.shape[0] > matrix.shape[1] else x
+    return x.mT if tall else x

@@ -11,6 +11,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from pipedet.models.preprocessor import TipPreprocessor
+from pipedet.models.symmetry import eight_views, mean_of_views
 from pipedet.registry import MODELS
 from pipedet.structures import TipDataSample
 
@@ -102,15 +103,39 @@ class TipDetector(BaseModel):
 
 @MODELS.register_module()
 class HeatmapDetector(TipDetector):
-    """Encoder and heatmap, its peaks the tips: any number of them up to `max_tips`."""
+    """Encoder and heatmap, its peaks the tips: any number of them up to `max_tips`.
+
+    Args:
+        encoder: config of an encoder.
+        coarse: config of a heatmap head; the encoder says its channels and stride.
+        max_tips: the most tips in one image.
+        average_views: predict from the mean heatmap of the image's eight turns and mirrors, at
+            eight times the cost; the input must be square.
+        score_threshold: see `TipDetector`.
+    """
 
     def __init__(
-        self, *, encoder: dict, coarse: dict, max_tips: int, score_threshold: float
+        self,
+        *,
+        encoder: dict,
+        coarse: dict,
+        max_tips: int,
+        average_views: bool,
+        score_threshold: float,
     ) -> None:
         super().__init__(score_threshold=score_threshold)
         self.encoder = MODELS.build(encoder)
         self.coarse = _on_top_of(self.encoder, coarse)
         self.max_tips = max_tips
+        self.average_views = average_views
+
+    def read(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Return candidates (B, K, 2) in input pixels and scores (B, K); 0 is no candidate."""
+        if not self.average_views:
+            return super().read(inputs)
+        # Logits, not probabilities: one blind view should not veto the others.
+        logits = mean_of_views(self._forward(eight_views(inputs)))
+        return self._candidates(logits, inputs.shape[-2:])
 
     def _forward(self, inputs: Tensor) -> Tensor:
         return self.coarse(self.encoder(inputs))

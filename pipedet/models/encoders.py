@@ -2,6 +2,8 @@
 
 import timm
 import torch.nn.functional as F
+from timm.models.efficientnet import EfficientNetFeatures
+from timm.models.mobilenetv3 import MobileNetV3Features
 from torch import Tensor, nn
 
 from pipedet.registry import MODELS
@@ -50,6 +52,7 @@ class TimmPyramid(nn.Module):
         self.net = create_backbone(
             name, pretrained, in_chans=1, features_only=True, out_indices=tuple(levels)
         )
+        _drop_unused_stages(self.net)
         self.channels = channels
         self.stride: int = self.net.feature_info.reduction()[0]
         self.laterals = nn.ModuleList(
@@ -73,6 +76,17 @@ class TimmPyramid(nn.Module):
             merged = F.interpolate(merged.relu(), size=finer.shape[-2:], mode='bilinear')
             merged = merge(finer + merged)
         return merged
+
+
+def _drop_unused_stages(net: nn.Module) -> None:
+    """Take out the stages behind the last feature asked for.
+
+    timm's EfficientNet family (MobileNets among them) would compute them and throw the result away:
+    here two stages of five, three quarters of the weights.
+    """
+    if isinstance(net, EfficientNetFeatures | MobileNetV3Features):
+        last = max(info['stage'] for info in net.feature_info.get_dicts())
+        net.blocks = net.blocks[:last]  # stage 0 is the stem
 
 
 def create_backbone(name: str, pretrained: bool | str, **options) -> nn.Module:

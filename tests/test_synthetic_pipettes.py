@@ -1,0 +1,49 @@
+"""Scenes as a dataset: fresh every epoch, or kept and turned."""
+
+import numpy as np
+import torch
+
+from pipedet.datasets import PackTips, RandomTurn, SyntheticPipettes, Warp
+
+
+def dataset(keep, turn=False):
+    pipeline = [dict(type=RandomTurn), dict(type=Warp)] if turn else []
+    return SyntheticPipettes(
+        recipes=dict(training=0.5, brightfield=0.5),
+        length=6,
+        pipeline=[*pipeline, dict(type=PackTips)],
+        seed=3,
+        keep=keep,
+    )
+
+
+def images(scenes, epoch, order=range(6)):
+    scenes.set_epoch(epoch)
+    return {i: scenes[i]['inputs'] for i in order}
+
+
+def test_fresh_scenes_change_with_the_epoch_alone():
+    first, second = images(dataset(False), 0), images(dataset(False), 1)
+    again = images(dataset(False), 1, order=reversed(range(6)))
+    assert all(torch.equal(second[i], again[i]) for i in range(6))
+    assert not any(torch.equal(first[i], second[i]) for i in range(6))
+
+
+def test_kept_scenes_are_those_of_the_first_epoch():
+    fresh, kept = images(dataset(False), 0), dataset(True)
+    for epoch in (4, 5):  # wherever a resumed run begins
+        assert all(torch.equal(fresh[i], image) for i, image in images(kept, epoch).items())
+
+
+def test_kept_scenes_turn_anew_every_epoch_with_their_tips():
+    scenes = dataset(True, turn=True)
+    seen, reaches = set(), []
+    for epoch in range(8):
+        scenes.set_epoch(epoch)
+        packed = [scenes[i] for i in range(6)]
+        seen.add(np.concatenate([p['inputs'].numpy().ravel() for p in packed]).tobytes())
+        # Turned about the middle of the frame, no tip comes nearer to it or leaves it.
+        tips = torch.cat([p['data_samples'].gt_tips.points for p in packed])
+        reaches.append((tips - 127.5).norm(dim=1))
+    assert len(seen) == 8
+    assert all(torch.allclose(reach, reaches[0], atol=1e-3) for reach in reaches)
