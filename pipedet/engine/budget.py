@@ -63,13 +63,16 @@ def describe_plan(rows: list[dict], budget_s: float | None) -> list[str]:
 
 
 def _time_data(loop: StagedTrainLoop) -> float:
-    """Seconds per batch that loading takes when all workers are busy."""
-    dataset = loop.dataloader.dataset
+    """Seconds per batch that loading takes when all workers are busy, mean over the epochs."""
+    dataset, epochs = loop.dataloader.dataset, loop.max_epochs
     count = min(len(dataset), PROBE_SAMPLES)
-    started = time.perf_counter()
-    for index in range(count):
-        dataset[index]
-    per_sample = (time.perf_counter() - started) / count
+    clock = [time.perf_counter()]
+    for _ in range(2):  # a dataset that keeps its images is slow in the first epoch only
+        for index in range(count):
+            dataset[index]
+        clock.append(time.perf_counter())
+    first, later = clock[1] - clock[0], clock[2] - clock[1]
+    per_sample = (first + (epochs - 1) * later) / epochs / count
     return per_sample * loop.dataloader.batch_size / max(1, loop.dataloader.num_workers)
 
 
