@@ -5,6 +5,7 @@ from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import LOOPS as MMENGINE_LOOPS
 from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
 from mmengine.registry import OPTIMIZERS as MMENGINE_OPTIMIZERS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
@@ -20,4 +21,5 @@ TRANSFORMS = _child(MMENGINE_TRANSFORMS, 'pipedet.datasets')
 METRICS = _child(MMENGINE_METRICS, 'pipedet.evaluation')
 LOOPS = _child(MMENGINE_LOOPS, 'pipedet.engine')
 HOOKS = _child(MMENGINE_HOOKS, 'pipedet.engine')
+OPTIM_WRAPPERS = _child(MMENGINE_OPTIM_WRAPPERS, 'pipedet.engine')
 OPTIMIZERS = _child(MMENGINE_OPTIMIZERS, 'pipedet.engine')

@@ -1,5 +1,7 @@
+import errno
 import json
 import math
+import signal
 from pathlib import Path
 
 import pytest
@@ -7,14 +9,17 @@ import torch
 from mmengine.config import Config
 
 from pipedet.commands.common import build_runner
-from pipedet.engine import Plateau, WarmupCosine
+from pipedet.engine import Plateau, SaveCheckpoint, WarmupCosine
 from pipedet.engine.budget import describe_plan, parse_duration, plan
 from pipedet.engine.checkpoint import (
-    latest_checkpoint,
+    DamagedFileError,
+    checkpoints,
     load_checkpoint,
+    load_newest,
     load_weights,
     save_checkpoint,
     save_weights,
+    sweep,
 )
 from pipedet.engine.loops import iteration_seed
 from pipedet.models.detectors import unwrap
@@ -31,6 +36,9 @@ def tiny_runner(folder, resume=False, **changes):
     return build_runner(config)
 
 
+EVERY_LOSS = {'default_hooks.logger.interval': 1, 'log_processor.window_size': 1}
+
+
 def logged_losses(folder):
     rows = []
     for log in sorted(Path(folder).glob('*/vis_data/scalars.json')):
@@ -38,26 +46,52 @@ def logged_losses(folder):
     return {row['step']: row['loss'] for row in rows if 'lr' in row}
 
 
-def test_stop_and_resume_repeats_the_unbroken_run(tmp_path):
-    options = {'default_hooks.logger.interval': 1, 'log_processor.window_size': 1}
-    whole = tiny_runner(tmp_path / 'whole', **options)
-    whole.train()
-    broken = tiny_runner(tmp_path / 'broken', **options)
-    stop_after = broken.train_loop._run_epoch
+WORKERS = {
+    'no worker': {},
+    'two workers': {'train_dataloader.num_workers': 2},
+    'two that stay': {
+        'train_dataloader.num_workers': 2,
+        'train_dataloader.persistent_workers': True,
+    },
+}
 
-    def one_epoch():
-        stop_after()
-        raise KeyboardInterrupt
 
-    broken.train_loop._run_epoch = one_epoch
-    with pytest.raises(KeyboardInterrupt):
+@pytest.fixture(scope='module')
+def unbroken(tmp_path_factory):
+    """Losses and final weights of a run of two epochs of four iterations."""
+    folder = tmp_path_factory.mktemp('unbroken')
+    runner = tiny_runner(folder, **EVERY_LOSS)
+    runner.train()
+    return logged_losses(folder), unwrap(runner.model).state_dict()
+
+
+@pytest.mark.parametrize('workers', WORKERS)
+@pytest.mark.parametrize('stop_at', [4, 6], ids=['end of epoch', 'middle of epoch'])
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_stop_and_resume_repeats_the_unbroken_run(tmp_path, unbroken, workers, stop_at, number):
+    if number == signal.SIGINT and workers != 'no worker':
+        pytest.skip('the signals differ in the main process alone')
+    options = EVERY_LOSS | WORKERS[workers]
+    broken = tiny_runner(tmp_path, **options)
+    step = broken.train_loop._run_iter
+
+    def step_and_signal(index, batch):
+        step(index, batch)
+        if broken.train_loop.iter == stop_at:
+            signal.raise_signal(number)
+
+    broken.train_loop._run_iter = step_and_signal
+    handler = signal.getsignal(number)
+    with pytest.raises(SystemExit) as stopped:
         broken.train()
-    resumed = tiny_runner(tmp_path / 'broken', resume=True, **options)
+    assert stopped.value.code == 128 + number and signal.getsignal(number) == handler
+    assert checkpoints(tmp_path)[0].name == f'iter_{stop_at}.pth'
+    resumed = tiny_runner(tmp_path, resume=True, **options)
     resumed.train()
-    assert resumed.train_loop.iter == whole.train_loop.iter == 8
-    assert logged_losses(tmp_path / 'broken') == logged_losses(tmp_path / 'whole')
-    ends = [unwrap(runner.model).state_dict() for runner in (whole, resumed)]
-    assert all(torch.equal(ends[0][key], ends[1][key]) for key in ends[0])
+    losses, weights = unbroken
+    assert logged_losses(tmp_path) == losses and len(losses) == 8
+    end = unwrap(resumed.model).state_dict()
+    assert all(torch.equal(weights[key], end[key]) for key in weights)
 
 
 def test_stages_train_their_parts_at_their_rates(tmp_path):
@@ -112,7 +146,26 @@ def test_a_bad_loss_stops_at_once_and_names_the_samples(tmp_path):
         runner.model.coarse.predict_logit.bias.fill_(math.nan)
     with pytest.raises(FloatingPointError, match='synthetic/'):
         runner.train()
-    assert latest_checkpoint(tmp_path) is None
+    assert not checkpoints(tmp_path)
+
+
+def test_a_bad_gradient_stops_before_any_weight_changes(tmp_path):
+    runner = tiny_runner(tmp_path)
+    before = {k: v.clone() for k, v in runner.model.named_parameters()}
+    runner.model.coarse.conv.weight.register_hook(lambda gradient: gradient * math.inf)
+    with pytest.raises(FloatingPointError, match='gradient .* in iteration 0 on .*synthetic/'):
+        runner.train()
+    assert all(torch.equal(before[k], v) for k, v in runner.model.named_parameters())
+    assert not checkpoints(tmp_path)
+
+
+def test_a_bad_validation_loss_stops_the_run(tmp_path, monkeypatch):
+    runner = tiny_runner(tmp_path)
+    monkeypatch.setattr(runner.model, 'validate', lambda batch: (math.nan, batch['data_samples']))
+    with pytest.raises(FloatingPointError, match='validation loss'):
+        runner.train()
+    # The first epoch was saved and is not validated here; the second one is, before it is saved.
+    assert [path.name for path in checkpoints(tmp_path)] == ['iter_4.pth']
 
 
 def test_plateau_halves_after_patience_and_remembers():
@@ -134,16 +187,61 @@ def test_warmup_cosine_rises_and_falls_to_zero():
     assert 0 < values[0] < 0.1 and values[-1] == pytest.approx(0)
 
 
-def test_checkpoints_survive_a_crash_and_damage_is_named(tmp_path, monkeypatch):
-    path = tmp_path / 'epoch_1.pth'
+def test_a_crash_while_saving_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / 'iter_1.pth'
     save_checkpoint(path, dict(value=torch.ones(3)))
-    monkeypatch.setattr(torch, 'save', lambda state, file: file.write(b'half') and 1 / 0)
+    monkeypatch.setattr(torch, 'save', lambda state, file: file.write_bytes(b'half') and 1 / 0)
     with pytest.raises(ZeroDivisionError):
         save_checkpoint(path, dict(value=torch.zeros(3)))
     assert torch.equal(load_checkpoint(path)['value'], torch.ones(3))
-    path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(RuntimeError, match='epoch_1.pth'):
-        load_checkpoint(path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['iter_1.pth', 'iter_1.pth.sha256']
+
+
+def test_one_flipped_bit_is_noticed_and_the_checkpoint_before_is_taken(tmp_path):
+    for n in (1, 2):
+        save_checkpoint(tmp_path / f'iter_{n}.pth', dict(value=torch.full((300,), float(n))))
+    newest = tmp_path / 'iter_2.pth'
+    whole = newest.read_bytes()
+    for position in range(0, len(whole), len(whole) // 20):
+        newest.write_bytes(whole[:position] + bytes([whole[position] ^ 4]) + whole[position + 1 :])
+        said = []
+        path, state = load_newest(tmp_path, said.append)
+        assert path.name == 'iter_1.pth' and (state['value'] == 1).all()
+        assert 'iter_2.pth' in said[0]
+    newest.write_bytes(whole[:100])
+    (tmp_path / 'iter_2.pth.sha256').unlink()  # torch finds this one out by itself
+    assert load_newest(tmp_path, said.append)[0].name == 'iter_1.pth'
+    (tmp_path / 'iter_1.pth').write_bytes(b'')
+    with pytest.raises(DamagedFileError, match='none of the 2 checkpoints'):
+        load_newest(tmp_path, said.append)
+    assert load_newest(tmp_path / 'nowhere', said.append) is None
+
+
+def test_what_an_interrupted_save_left_is_swept(tmp_path):
+    save_checkpoint(tmp_path / 'iter_3.pth', {})
+    for name in ('iter_4.pth.part', 'iter_2.pth.sha256', 'iter_4.pth.sha256.part'):
+        (tmp_path / name).write_text('')
+    sweep(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['iter_3.pth', 'iter_3.pth.sha256']
+
+
+def test_a_full_disk_is_survived_and_told(tmp_path, monkeypatch):
+    runner = tiny_runner(tmp_path)
+    save, full = torch.save, iter([False, True])
+
+    def save_or_fail(state, file):
+        if next(full):
+            file.write_bytes(b'half')
+            raise OSError(errno.ENOSPC, 'No space left on device')
+        save(state, file)
+
+    monkeypatch.setattr(torch, 'save', save_or_fail)
+    runner.train()
+    hook = next(hook for hook in runner.hooks if isinstance(hook, SaveCheckpoint))
+    assert len(hook.failures) == 1 and 'iter_8.pth' in hook.failures[0]
+    assert 'No space' in hook.failures[0]
+    assert [p.name for p in checkpoints(tmp_path)] == ['iter_4.pth']
+    assert not list(tmp_path.glob('*.part'))
 
 
 def test_only_two_checkpoints_are_kept(tmp_path):
@@ -153,7 +251,24 @@ def test_only_two_checkpoints_are_kept(tmp_path):
         dict(name='all', parts=('coarse',), epochs=4, lr=1e-3, schedule=stages)
     ]
     runner.train()
-    assert sorted(p.name for p in tmp_path.glob('epoch_*')) == ['epoch_3.pth', 'epoch_4.pth']
+    assert sorted(p.name for p in tmp_path.glob('iter_*')) == [
+        'iter_3.pth', 'iter_3.pth.sha256', 'iter_4.pth', 'iter_4.pth.sha256',
+    ]  # fmt: skip
+
+
+def test_resuming_under_another_config_is_told_and_runs_nothing_stored(tmp_path):
+    tiny_runner(tmp_path).train()
+    path = checkpoints(tmp_path)[0]
+    state = load_checkpoint(path)
+    trap = tmp_path / 'trap'
+    state['config'] = f"x = __import__('pathlib').Path({str(trap)!r}).touch()"
+    save_checkpoint(path, state)
+    runner = tiny_runner(tmp_path, resume=True)
+    said = []
+    runner.logger.warning = said.append
+    runner.train()
+    assert runner.iter == 8 and not trap.exists()
+    assert 'another config' in said[0] and 'touch' in said[0]
 
 
 def test_weights_round_trip_and_strangers_are_refused(tmp_path):

@@ -1,11 +1,10 @@
 """What every run shares: hooks, logging, seed."""
 
 from mmengine.hooks import LoggerHook
-from mmengine.optim import OptimWrapper
 from mmengine.runner import TestLoop
 from torch.optim import Adam
 
-from pipedet.engine import LossValLoop, SaveCheckpoint, StopAtBadLoss
+from pipedet.engine import FiniteOptimWrapper, LossValLoop, SaveCheckpoint
 
 default_scope = None
 randomness = dict(seed=0)
@@ -15,8 +14,7 @@ default_hooks = dict(
     param_scheduler=None,
     sampler_seed=None,
 )
-custom_hooks = [dict(type=StopAtBadLoss)]
 log_processor = dict(by_epoch=True, window_size=20)
-optim_wrapper = dict(type=OptimWrapper, optimizer=dict(type=Adam, lr=1e-4))
+optim_wrapper = dict(type=FiniteOptimWrapper, optimizer=dict(type=Adam, lr=1e-4))
 val_cfg = dict(type=LossValLoop)
 test_cfg = dict(type=TestLoop)

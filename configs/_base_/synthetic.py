@@ -3,6 +3,7 @@
 from mmengine.dataset import DefaultSampler
 
 from pipedet.datasets import (
+    EpochSampler,
     FrozenPipettes,
     JointPipettes,
     PackTips,
@@ -21,7 +22,7 @@ train_dataloader = dict(
     batch_size=32,
     num_workers=1,
     persistent_workers=True,
-    sampler=dict(type=DefaultSampler, shuffle=False),
+    sampler=dict(type=EpochSampler, shuffle=False),
     dataset=dict(
         type=SyntheticPipettes,
         recipes=dict(training=0.9, brightfield=0.1),

@@ -14,7 +14,7 @@ from pipedet.commands.common import add_config_arguments, build_runner, device_n
 from pipedet.commands.test import run_test
 from pipedet.engine import TipRunner
 from pipedet.engine.budget import describe_plan, parse_duration, plan
-from pipedet.engine.checkpoint import latest_checkpoint, save_weights
+from pipedet.engine.checkpoint import checkpoints, save_weights
 from pipedet.models.detectors import count_parameters, unwrap
 from pipedet.visualization import plot_curves
 
@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> None:
     """Train, then test."""
     config = load_config(args)
     folder = Path(config.work_dir)
-    if latest_checkpoint(folder) and not args.resume:
+    if checkpoints(folder) and not args.resume:
         raise ValueError(
             f'{folder} holds a run: add --resume to continue it, or choose another --work-dir'
         )
@@ -71,7 +71,12 @@ def run(args: argparse.Namespace) -> None:
         save_weights(folder / 'model.safetensors', unwrap(runner.model))
         (folder / 'train.json').write_text(json.dumps(record, indent=1))
         plot_curves(folder, folder / 'curves.png')
+    failures = [f for hook in runner.hooks for f in getattr(hook, 'failures', [])]
     run_test(runner, folder / 'test', {'weights': 'as trained', 'training': _in_words(record)})
+    if failures:
+        raise RuntimeError(
+            f'{len(failures)} saves failed, the run is otherwise whole: {failures[-1]}'
+        )
 
 
 def _announce(runner: TipRunner, budget_s: float | None) -> list[dict]:

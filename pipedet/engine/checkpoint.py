@@ -1,50 +1,150 @@
 """Files of weights and of training state: written whole or not at all, read without running code.
 
 Checkpoints to resume from hold tensors, numbers and strings only, so that torch's `weights_only`
-loader reads them with nothing allowed beyond its defaults. Weights to use are safetensors.
+loader reads them with nothing allowed beyond its defaults. Weights to use are safetensors. Beside
+each file lies its SHA-256, as `sha256sum` writes it: one flipped bit loads without complaint in
+either format.
 """
 
+import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+_PARTIAL, _DIGEST = '.part', '.sha256'
+
+
+class DamagedFileError(RuntimeError):
+    """A file is not what was written, or not a checkpoint at all."""
+
 
 def save_checkpoint(path: Path, state: dict) -> None:
     """Write `state` durably: a crash leaves the old file or the new one, never a part of it."""
-    partial = path.with_suffix('.part')
-    with open(partial, 'wb') as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    _write_whole(path, lambda partial: torch.save(state, partial))
 
 
 def load_checkpoint(path: Path) -> dict:
-    """Read a checkpoint to resume from; nothing in it can run."""
+    """Read a checkpoint to resume from; nothing in it can run.
+
+    Raises:
+        DamagedFileError: its digest differs, or torch cannot read it.
+    """
+    check_digest(path)
     try:
         return torch.load(path, map_location='cpu', weights_only=True)
     except Exception as error:  # a damaged zip, a pickle with code: torch raises many kinds
-        raise RuntimeError(
-            f'cannot resume from {path}: {error}. Remove the file to resume from the one before, '
-            'or the run folder to start again'
-        ) from error
+        raise DamagedFileError(f'cannot read {path}: {error}') from error
 
 
-def latest_checkpoint(folder: Path) -> Path | None:
-    """Return the newest checkpoint of a run folder."""
-    found = sorted(folder.glob('epoch_*.pth'), key=lambda p: int(p.stem.split('_')[1]))
-    return found[-1] if found else None
+def checkpoints(folder: Path) -> list[Path]:
+    """Return the checkpoints of a run folder, newest first."""
+    return sorted(folder.glob('iter_*.pth'), key=iteration_of, reverse=True)
+
+
+def iteration_of(path: Path) -> int:
+    """Return how many iterations were done when `iter_N.pth` was written."""
+    return int(path.stem.split('_')[1])
+
+
+def load_newest(folder: Path, warn: Callable[[str], None]) -> tuple[Path, dict] | None:
+    """Read the newest checkpoint that is whole, and say which ones are not.
+
+    Returns None where the run has not saved any.
+
+    Raises:
+        DamagedFileError: there are some, and none is whole.
+    """
+    found = checkpoints(folder)
+    for path in found:
+        try:
+            return path, load_checkpoint(path)
+        except DamagedFileError as error:
+            warn(f'{error}; trying the checkpoint before')
+    if found:
+        raise DamagedFileError(
+            f'none of the {len(found)} checkpoints in {folder} is whole: remove the folder to '
+            'start again'
+        )
+    return None
+
+
+def remove_checkpoint(path: Path) -> None:
+    """Remove a checkpoint and its digest."""
+    path.unlink()
+    _digest_path(path).unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what an interrupted save left behind: partial files, digests without their file."""
+    for partial in folder.glob(f'*{_PARTIAL}'):
+        partial.unlink()
+    for digest in folder.glob(f'*{_DIGEST}'):
+        if not digest.with_name(digest.name.removesuffix(_DIGEST)).exists():
+            digest.unlink()
+
+
+def check_digest(path: Path) -> None:
+    """Compare a file with the SHA-256 beside it, if there is one.
+
+    Raises:
+        DamagedFileError: they differ.
+    """
+    beside = _digest_path(path)
+    if beside.is_file() and beside.read_text().split()[:1] != [_sha256(path)]:
+        raise DamagedFileError(
+            f'{path} is not the file that was written: its SHA-256 differs from {beside.name}'
+        )
+
+
+def _write_whole(path: Path, write: Callable[[Path], None]) -> None:
+    """Write beside the target, then put file and digest in place, each in one step."""
+    partial = path.with_name(path.name + _PARTIAL)
+    try:
+        write(partial)
+        _flush_to_disk(partial)
+        note = _digest_path(path)
+        partial_note = note.with_name(note.name + _PARTIAL)
+        partial_note.write_text(f'{_sha256(partial)}  {path.name}\n')
+        _flush_to_disk(partial_note)
+        # In between the file is whole and has no digest, never a digest that is not its own.
+        note.unlink(missing_ok=True)
+        os.replace(partial, path)
+        os.replace(partial_note, note)
+    except BaseException:
+        partial.unlink(missing_ok=True)  # on a full disk the space is needed
+        raise
+    if os.name == 'posix':  # the new names must survive a power cut as well
+        _flush_to_disk(path.parent)
+
+
+def _flush_to_disk(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, 'rb') as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _digest_path(path: Path) -> Path:
+    return path.with_name(path.name + _DIGEST)
 
 
 def save_weights(path: Path, model: nn.Module) -> None:
     """Write the weights alone, as safetensors."""
     state = {name: value.contiguous().cpu() for name, value in model.state_dict().items()}
-    partial = path.with_suffix('.part')
-    save_file(state, partial)
-    os.replace(partial, path)
+    _write_whole(path, lambda partial: save_file(state, partial))
 
 
 def load_weights(path: Path, model: nn.Module) -> None:
@@ -58,10 +158,11 @@ def load_weights(path: Path, model: nn.Module) -> None:
             f'no weights at {path}: train first (pipedet train CONFIG) or give --checkpoint'
         )
     if path.suffix == '.safetensors':
+        check_digest(path)
         try:
             state = load_file(path)
         except Exception as error:  # SafetensorError is not exported by every version
-            raise RuntimeError(f'cannot read weights from {path}: {error}') from error
+            raise DamagedFileError(f'cannot read weights from {path}: {error}') from error
     else:
         state = load_checkpoint(path)['model']
     try:

@@ -1,52 +1,64 @@
-"""What happens beside training: checkpoints, and a stop at the first bad number."""
+"""What happens beside training: checkpoints."""
 
-import math
+import json
 from pathlib import Path
 
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
+from mmengine.runner import Runner
 
-from pipedet.engine.checkpoint import save_checkpoint
+from pipedet.engine.checkpoint import checkpoints, remove_checkpoint, save_checkpoint, sweep
 from pipedet.models.detectors import unwrap
 from pipedet.registry import HOOKS
 
 KEEP = 2
+_OF_ONE_START = ('work_dir', 'resume', 'launcher', 'log_level')  # may differ when a run goes on
 
 
 @HOOKS.register_module()
 class SaveCheckpoint(Hook):
-    """Save after every epoch, keep the last two; the older goes once the newer is safely there."""
+    """Save after every epoch and at a stop; keep the last two.
+
+    The older goes once the newer is safely there. A save that fails, on a full disk say, does not
+    end the training: it is told at once and again at the end, through `failures`.
+    """
 
     priority = 'VERY_LOW'
 
+    def __init__(self) -> None:
+        self.failures: list[str] = []
+
     @master_only
-    def after_train_epoch(self, runner) -> None:
-        """Save `epoch_N.pth`, N epochs being done."""
-        folder = Path(runner.work_dir)
-        loop = runner.train_loop
-        save_checkpoint(
-            folder / f'epoch_{loop.epoch}.pth',
-            dict(
-                model=unwrap(runner.model).state_dict(),
-                optimizer=runner.optim_wrapper.state_dict(),
-                loop=loop.state_dict(),
-            ),
+    def before_train(self, runner: Runner) -> None:
+        """Clear what an interrupted save left behind."""
+        sweep(Path(runner.work_dir))
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Save the end of the epoch."""
+        self.save(runner)
+
+    @master_only
+    def save(self, runner: Runner) -> None:
+        """Save `iter_N.pth`, N iterations being done."""
+        folder, loop = Path(runner.work_dir), runner.train_loop
+        state = dict(
+            model=unwrap(runner.model).state_dict(),
+            optimizer=runner.optim_wrapper.state_dict(),
+            loop=loop.state_dict(),
+            config=config_text(runner),
         )
-        for old in folder.glob('epoch_*.pth'):
-            if int(old.stem.split('_')[1]) <= loop.epoch - KEEP:
-                old.unlink()
+        path = folder / f'iter_{loop.iter}.pth'
+        try:
+            save_checkpoint(path, state)
+        except (OSError, RuntimeError) as error:  # torch's writer turns a full disk into the latter
+            self.failures.append(f'{path} could not be saved: {error}')
+            runner.logger.error(f'{self.failures[-1]}. Training goes on; make room on that disk')
+            return
+        for old in checkpoints(folder)[KEEP:]:
+            remove_checkpoint(old)
 
 
-@HOOKS.register_module()
-class StopAtBadLoss(Hook):
-    """Stop at the first loss that is not finite, and name the samples it came from."""
-
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
-        """Check the total loss."""
-        loss = outputs['loss'].item()
-        if not math.isfinite(loss):
-            sources = [sample.source for sample in data_batch['data_samples']]
-            raise FloatingPointError(
-                f'the loss became {loss} in iteration {runner.iter} on {sources}; '
-                'nothing of it was saved. Lower the learning rate, or look at these samples'
-            )
+def config_text(runner: Runner) -> str:
+    """Return the run's config as JSON: text to compare, never to execute."""
+    config = {k: v for k, v in runner.cfg.to_dict().items() if k not in _OF_ONE_START}
+    return json.dumps(config, indent=1, sort_keys=True, default=str)

@@ -5,6 +5,7 @@ after any hook has run. Every epoch draws new scenes, every iteration has its ow
 random inside the model, so a resumed run repeats an unbroken one.
 """
 
+import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from mmengine.runner import ValLoop
 from mmengine.runner.base_loop import BaseLoop
 from torch.utils.data import DataLoader
 
+from pipedet.datasets.sampler import EpochSampler
+from pipedet.engine.stopping import Stopped, StopRequest
 from pipedet.models.detectors import unwrap
 from pipedet.registry import HOOKS, LOOPS
 
@@ -54,10 +57,17 @@ class StagedTrainLoop(BaseLoop):
         self, runner, dataloader: DataLoader | dict, stages: Sequence[dict], val_interval: int
     ) -> None:
         super().__init__(runner, dataloader)
+        if not isinstance(self.dataloader.sampler, EpochSampler):
+            raise TypeError(
+                "the training dataloader's sampler must be pipedet.datasets.EpochSampler, because "
+                'a run that stopped in the middle of an epoch goes on from there'
+            )
         self.stages = [Stage(**s | dict(schedule=HOOKS.build(s['schedule']))) for s in stages]
         self.val_interval = val_interval
         self.stage_index, self.stage_epoch = 0, 0
         self.epoch, self.iter = 0, 0
+        self.batch = 0  # iterations done in the current epoch
+        self._request = StopRequest()
 
     @property
     def stage(self) -> Stage:
@@ -75,13 +85,15 @@ class StagedTrainLoop(BaseLoop):
         return sum(self.expected_iters(stage) for stage in self.stages)
 
     def run(self) -> torch.nn.Module:
-        """Run what is left of all stages."""
+        """Run what is left of all stages; save and raise `Stopped` at SIGTERM or Ctrl-C."""
         self.runner.call_hook('before_train')
-        while self.stage_index < len(self.stages):
-            self._enter()
-            while self.stage_epoch < self.stage.epochs and self._progress() < 1:
-                self._run_epoch()
-            self._leave()
+        with self._request:
+            while self.stage_index < len(self.stages):
+                self._enter()
+                while self.stage_epoch < self.stage.epochs and self._progress() < 1:
+                    self._run_epoch()
+                self._leave()
+            self._stop_if_asked()  # the last epoch does not ask any more
         self.runner.call_hook('after_train')
         return self.runner.model
 
@@ -92,6 +104,7 @@ class StagedTrainLoop(BaseLoop):
             stage_epoch=self.stage_epoch,
             epoch=self.epoch,
             iter=self.iter,
+            batch=self.batch,
             stages=[
                 dict(elapsed_s=s.elapsed_s, iters_done=s.iters_done, **s.schedule.state_dict())
                 for s in self.stages
@@ -101,7 +114,7 @@ class StagedTrainLoop(BaseLoop):
     def load_state_dict(self, state: dict) -> None:
         """Restore `state_dict()`."""
         self.stage_index, self.stage_epoch = state['stage_index'], state['stage_epoch']
-        self.epoch, self.iter = state['epoch'], state['iter']
+        self.epoch, self.iter, self.batch = state['epoch'], state['iter'], state['batch']
         for stage, saved in zip(self.stages, state['stages'], strict=True):
             stage.elapsed_s, stage.iters_done = saved['elapsed_s'], saved['iters_done']
             stage.schedule.load_state_dict(saved)
@@ -109,7 +122,7 @@ class StagedTrainLoop(BaseLoop):
     def _enter(self) -> None:
         stage = self.stage
         unwrap(self.runner.model).train_only(stage.parts)
-        if self.stage_epoch == 0:
+        if self.stage_epoch == self.batch == 0:
             # The stages are trainings of their own: no moments are carried over.
             self.runner.optim_wrapper.optimizer.state.clear()
         self.runner.logger.info(
@@ -142,23 +155,45 @@ class StagedTrainLoop(BaseLoop):
         for part in (self.dataloader.dataset, self.dataloader.sampler):
             if hasattr(part, 'set_epoch'):
                 part.set_epoch(self.epoch)
+        # What was seen before a stop in the middle of the epoch is not loaded again.
+        self.dataloader.sampler.start = self.batch * self.dataloader.batch_size
         before = self.stage.elapsed_s
-        for index, batch in enumerate(self.dataloader):
+        for index, batch in enumerate(self.dataloader, start=self.batch):
             self._run_iter(index, batch)
+            self.batch = index + 1
             self.stage.elapsed_s = _agreed(before + time.perf_counter() - started)
             if self._progress() >= 1:
                 break
-        self.epoch += 1
+            self._stop_if_asked()
+        self.epoch, self.batch = self.epoch + 1, 0
         self.stage_epoch += 1
         self._validate_if_due()
         self.stage.elapsed_s = _agreed(before + time.perf_counter() - started)
         self.runner.call_hook('after_train_epoch')
 
+    def _stop_if_asked(self) -> None:
+        try:
+            self._request.check()
+        except Stopped as stopped:
+            self.runner.call_hook('save')
+            name = signal.Signals(stopped.number).name
+            self.runner.logger.warning(
+                f'{name}: stopped after {self.iter} iterations, all saved; --resume goes on'
+            )
+            raise
+
     def _run_iter(self, index: int, batch: dict) -> None:
         self._set_lr()
         torch.manual_seed(iteration_seed(self.runner.seed, self.iter))
         self.runner.call_hook('before_train_iter', batch_idx=index, data_batch=batch)
-        outputs = self.runner.model.train_step(batch, optim_wrapper=self.runner.optim_wrapper)
+        try:
+            outputs = self.runner.model.train_step(batch, optim_wrapper=self.runner.optim_wrapper)
+        except FloatingPointError as error:
+            sources = [sample.source for sample in batch['data_samples']]
+            raise FloatingPointError(
+                f'{error} in iteration {self.iter} on {sources}; the weights were left as they '
+                'were. Lower the learning rate, or look at these samples'
+            ) from error
         self.runner.call_hook(
             'after_train_iter', batch_idx=index, data_batch=batch, outputs=outputs
         )
@@ -199,6 +234,8 @@ class LossValLoop(ValLoop):
         metrics = self.evaluator.evaluate(len(self.dataloader.dataset))
         # Every rank must see the same loss, or their learning rates would part.
         metrics['loss'] = _mean_over_ranks(losses)
+        if not np.isfinite(metrics['loss']):
+            raise FloatingPointError(f'the validation loss became {metrics["loss"]}')
         self.runner.call_hook('after_val_epoch', metrics=metrics)
         self.runner.call_hook('after_val')
         return metrics

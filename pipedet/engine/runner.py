@@ -1,5 +1,6 @@
 """mmengine's Runner, with checkpoints that run no code and a wrapper that knows the CPU."""
 
+import difflib
 from pathlib import Path
 
 import torch
@@ -7,7 +8,8 @@ from mmengine.model import MMDistributedDataParallel
 from mmengine.runner import Runner
 from torch import nn
 
-from pipedet.engine.checkpoint import latest_checkpoint, load_checkpoint
+from pipedet.engine.checkpoint import load_newest
+from pipedet.engine.hooks import config_text
 from pipedet.models.detectors import unwrap
 
 
@@ -15,22 +17,35 @@ class TipRunner(Runner):
     """Runner whose `resume=True` continues the run in `work_dir`, if there is one."""
 
     def load_or_resume(self) -> None:
-        """Restore model, optimiser and loop from the newest checkpoint.
+        """Restore model, optimiser and loop from the newest checkpoint that is whole.
 
         mmengine's own would unpickle objects and execute the config text stored in the file.
         """
         if self._has_loaded or not self._resume:
             return
         self._has_loaded = True
-        path = latest_checkpoint(Path(self.work_dir))
-        if path is None:
+        newest = load_newest(Path(self.work_dir), self.logger.warning)
+        if newest is None:
             self.logger.info(f'nothing to resume in {self.work_dir}: starting afresh')
             return
-        state = load_checkpoint(path)
+        path, state = newest
+        self._compare_config(path, state['config'])
         unwrap(self.model).load_state_dict(state['model'])
         self.optim_wrapper.load_state_dict(state['optimizer'])
         self.train_loop.load_state_dict(state['loop'])
-        self.logger.info(f'resumed from {path}, {self.epoch} epochs done')
+        self.logger.info(f'resumed from {path}, {self.iter} iterations done')
+
+    def _compare_config(self, path: Path, saved: str) -> None:
+        """Say where the run goes on with another config than it began with."""
+        lines = difflib.unified_diff(
+            saved.splitlines(), config_text(self).splitlines(), lineterm='', n=0
+        )
+        changes = [line for line in lines if line[0] in '+-' and line[:3] not in ('+++', '---')]
+        if changes:
+            self.logger.warning(
+                f'{path} was written under another config; this run goes on with the lines at +:\n'
+                + '\n'.join(changes[:20])
+            )
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Move the model to its device and, in a distributed run, wrap it."""
