@@ -1,8 +1,8 @@
 """The training loop of several stages, each with its own trainable parts and learning rate.
 
 Stages are a loop and not a hook, because switching to train mode would wake frozen BatchNorm layers
-after any hook has run. Every epoch draws new scenes, every iteration has its own seed for what is
-random inside the model, so a resumed run repeats an unbroken one.
+after any hook has run. Every epoch has its own order and draws, every iteration its own seed for
+what is random inside the model, so a run stopped anywhere and resumed repeats an unbroken one.
 """
 
 import signal
