@@ -36,9 +36,8 @@ model = dict(
     average_views=True,
     score_threshold=0.4,
 )
-# Rendering would take a third of every step: scenes are kept, and turned anew in every epoch.
+# Rendering would slow every step: scenes are kept, and turned anew in every epoch.
 train_dataloader.update(batch_size=8, num_workers=0, persistent_workers=False)
-train_dataloader.sampler.shuffle = True
 train_dataloader.dataset.update(
     length=4800,
     keep=True,

@@ -66,11 +66,12 @@ def unbroken(tmp_path_factory):
 
 
 @pytest.mark.parametrize('workers', WORKERS)
-@pytest.mark.parametrize('stop_at', [4, 6], ids=['end of epoch', 'middle of epoch'])
-@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ('stop_at', 'number'),
+    [(4, signal.SIGTERM), (6, signal.SIGINT)],
+    ids=['end of epoch', 'middle of epoch'],
+)
 def test_stop_and_resume_repeats_the_unbroken_run(tmp_path, unbroken, workers, stop_at, number):
-    if number == signal.SIGINT and workers != 'no worker':
-        pytest.skip('the signals differ in the main process alone')
     options = EVERY_LOSS | WORKERS[workers]
     broken = tiny_runner(tmp_path, **options)
     step = broken.train_loop._run_iter

@@ -22,7 +22,8 @@ train_dataloader = dict(
     batch_size=32,
     num_workers=1,
     persistent_workers=True,
-    sampler=dict(type=EpochSampler, shuffle=False),
+    # Neighbouring scenes share a session; a batch should not be all of one.
+    sampler=dict(type=EpochSampler, shuffle=True),
     dataset=dict(
         type=SyntheticPipettes,
         recipes=dict(training=0.9, brightfield=0.1),

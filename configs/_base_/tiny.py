@@ -6,8 +6,6 @@ with read_base():
     from ..quickstart import *
 
 train_dataloader.batch_size = 4
-train_dataloader.num_workers = 0
-train_dataloader.persistent_workers = False
 train_dataloader.dataset.length = 16
 val_dataloader.num_workers = 0
 val_dataloader.persistent_workers = False
