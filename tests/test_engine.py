@@ -290,3 +290,11 @@ def test_weights_round_trip_and_strangers_are_refused(tmp_path):
 def test_iterations_have_seeds_of_their_own():
     seeds = {iteration_seed(0, i) for i in range(100)} | {iteration_seed(1, i) for i in range(100)}
     assert len(seeds) == 200
+
+
+def test_runners_built_within_a_second_keep_their_logs_apart(tmp_path):
+    first, second = (tiny_runner(tmp_path / name, **EVERY_LOSS) for name in 'ab')
+    first.train()
+    assert len(logged_losses(tmp_path / 'a')) == 8
+    assert second.visualizer is not first.visualizer
+    assert second.logger is not first.logger and second.message_hub is not first.message_hub

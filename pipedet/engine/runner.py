@@ -1,6 +1,7 @@
 """mmengine's Runner, with checkpoints that run no code and a wrapper that knows the CPU."""
 
 import difflib
+import itertools
 from pathlib import Path
 
 import torch
@@ -15,6 +16,14 @@ from pipedet.models.detectors import unwrap
 
 class TipRunner(Runner):
     """Runner whose `resume=True` continues the run in `work_dir`, if there is one."""
+
+    _numbers = itertools.count()
+
+    def __init__(self, *args, experiment_name: str | None = None, **kwargs) -> None:
+        # mmengine hands a runner the logger, message hub and visualizer of another one of the same
+        # name, and names runners by the second: two built within one would log into one folder.
+        name = f'{experiment_name or "run"}_{next(self._numbers)}'
+        super().__init__(*args, experiment_name=name, **kwargs)
 
     def load_or_resume(self) -> None:
         """Restore model, optimiser and loop from the newest checkpoint that is whole.
