@@ -76,7 +76,7 @@ def run_test(runner: TipRunner, folder: Path, context: dict[str, Any]) -> None:
         'date': datetime.date.today().isoformat(),
         'versions': f'pipedet {__version__}, torch {torch.__version__}',
     }
-    report = write_report(records, folder, f'Test of {runner.experiment_name}', context)
+    report = write_report(records, folder, f'Test of {Path(runner.work_dir).name}', context)
     print(report)
     for subset in sorted({record.subset for record in records}):
         _draw_best_and_worst(dataset, records, subset, folder)

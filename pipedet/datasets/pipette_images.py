@@ -17,7 +17,7 @@ from pipedet.formats import (
     read_annotations,
     read_image,
 )
-from pipedet.formats.records import check_pixel_size
+from pipedet.formats.schema import check_pixel_size
 from pipedet.registry import DATASETS
 
 

@@ -23,6 +23,7 @@ from pipedet.evaluation.summary import (
     by_session,
     summarise,
 )
+from pipedet.formats.schema import AnnotationError, Entry, Number, PixelSizeUm, check, read_json
 
 KNOWN_NOTE = (
     'As many predictions as true tips, best scores first, matched one to one (the protocol of the '
@@ -64,9 +65,33 @@ def write_report(
     return texts['report.md']
 
 
+class _RecordEntry(Entry):
+    """One image in records.json; 'nan' and 'inf' are strings there."""
+
+    source: str
+    frame: int
+    session: str
+    subset: str
+    pixel_size_um: PixelSizeUm | None
+    true: list[tuple[Number, Number]]
+    pred: list[tuple[float, float]]
+    scores: list[float]
+    score_threshold: float
+    cnr: list[float] | None
+    failed: bool
+
+
 def read_records(path: str | Path) -> list[TipRecord]:
-    """Read a records.json of `write_report`."""
-    return [TipRecord(**fields) for fields in json.loads(Path(path).read_text(encoding='utf-8'))]
+    """Read a records.json of `write_report`.
+
+    Raises:
+        AnnotationError: it is none, or one of its entries is faulty; it names the entry.
+    """
+    content = read_json(Path(path))
+    if not isinstance(content, list):
+        raise AnnotationError(path, 'not a list of records; test again to write it')
+    entries = [check(_RecordEntry, values, f'{path}: [{i}]') for i, values in enumerate(content)]
+    return [TipRecord(**entry.model_dump()) for entry in entries]
 
 
 def _encode(record: TipRecord) -> dict[str, Any]:

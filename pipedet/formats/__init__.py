@@ -9,7 +9,8 @@ from pipedet.formats.images import (
     read_image,
     read_size,
 )
-from pipedet.formats.records import AnnotationError, ImageRecord
+from pipedet.formats.records import ImageRecord
 from pipedet.formats.scale import read_pixel_size_um
+from pipedet.formats.schema import AnnotationError
 from pipedet.formats.tip_csv import read_tip_csv, write_tip_csv
 from pipedet.formats.validation import check_records

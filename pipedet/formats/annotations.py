@@ -4,7 +4,8 @@ from pathlib import Path
 
 from pipedet.formats.coco import read_coco, write_coco
 from pipedet.formats.images import PathLike
-from pipedet.formats.records import AnnotationError, ImageRecord
+from pipedet.formats.records import ImageRecord
+from pipedet.formats.schema import AnnotationError
 from pipedet.formats.tip_csv import read_tip_csv, write_tip_csv
 
 FORMATS = {'.json': (read_coco, write_coco), '.csv': (read_tip_csv, write_tip_csv)}

@@ -12,15 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from pipedet.formats.images import PathLike
-from pipedet.formats.records import (
-    AnnotationError,
-    ImageRecord,
-    check_count,
-    check_file_name,
-    check_number,
-    check_pixel_size,
-    raise_or_keep,
-)
+from pipedet.formats.records import ImageRecord
+from pipedet.formats.schema import AboutImage, AnnotationError, TipRow, check, raise_or_keep
 
 COLUMNS = ('image', 'x', 'y')
 OPTIONAL = ('frame', 'session', 'pixel_size_um', 'z_um')
@@ -37,21 +30,17 @@ def read_tip_csv(
     records: dict[tuple, ImageRecord] = {}
     faulty = set()
     for where, cells in _rows(Path(path)):
+        place = ((cells['image'] or '').strip().replace('\\', '/'), None)  # None: all its frames
         try:
-            name = check_file_name(cells['image'], where)
-            place = (name, None)  # the whole file, until the frame is known
-            try:
-                if None in cells or None in cells.values():
-                    reason = 'not as many cells as columns; is there a decimal comma?'
-                    raise AnnotationError(where, reason)
-                frame = check_count(cells['frame'], where, 'frame') if cells.get('frame') else None
-                place = (name, frame)
-                _add_row(records, where, place, cells)
-            except AnnotationError as error:
-                faulty.add(place)
-                raise AnnotationError(where, error.reason, name) from None
+            if None in cells or None in cells.values():
+                reason = 'not as many cells as columns; is there a decimal comma?'
+                raise AnnotationError(where, reason)
+            filled = {key: text.strip() for key, text in cells.items() if text.strip()}
+            place = (place[0], check(AboutImage, {'frame': filled.get('frame')}, where).frame)
+            _add_row(records, check(TipRow, filled, where), where)
         except AnnotationError as error:
-            raise_or_keep(error, problems)
+            faulty.add(place)
+            raise_or_keep(AnnotationError(where, error.reason, place[0]), problems)
     return [
         record
         for (name, frame), record in records.items()
@@ -79,30 +68,23 @@ def _rows(path: Path) -> Iterator[tuple[str, dict]]:
         raise AnnotationError(path, reason) from error
 
 
-def _add_row(records: dict[tuple, ImageRecord], where: str, place: tuple, cells: dict) -> None:
-    text = {column: cells.get(column, '').strip() for column in COLUMNS + OPTIONAL}
-    tip = [] if text['x'] == text['y'] == '' else [check_number(text[k], where, k) for k in 'xy']
-    size = text['pixel_size_um'].split()
-    row = ImageRecord(
-        file_name=place[0],
-        frame=place[1],
-        tips=np.array(tip, np.float32).reshape(-1, 2),
-        session=text['session'] or None,
-        pixel_size_um=check_pixel_size(size, where) if size else None,
-        z_um=check_number(text['z_um'], where, 'z_um') if text['z_um'] else None,
-        where=where,
-    )
-    record = records.setdefault(place, row)
-    if record is row:
+def _add_row(records: dict[tuple, ImageRecord], row: TipRow, where: str) -> None:
+    if (row.x is None) != (row.y is None):
+        raise AnnotationError(where, f'x is {row.x}, y is {row.y}; write both, or none for no tip')
+    tips = np.array([] if row.x is None else [row.x, row.y], np.float32).reshape(-1, 2)
+    about = row.model_dump(exclude={'image', 'x', 'y'})
+    new = ImageRecord(file_name=row.image, tips=tips, where=where, **about)
+    record = records.setdefault((row.image, row.frame), new)
+    if record is new:
         return
     for key in ('session', 'pixel_size_um', 'z_um'):
-        known, said = getattr(record, key), getattr(row, key)
+        known, said = getattr(record, key), getattr(new, key)
         if None not in (known, said) and known != said:
             raise AnnotationError(where, f'{key} differs from {record.where}; make them equal')
         setattr(record, key, said if known is None else known)
-    if not len(record.tips) or not len(row.tips):
+    if not len(record.tips) or not len(new.tips):
         raise AnnotationError(where, f'tip and no tip, with {record.where}; drop one of the rows')
-    record.tips = np.concatenate([record.tips, row.tips])
+    record.tips = np.concatenate([record.tips, new.tips])
 
 
 def write_tip_csv(path: PathLike, records: Iterable[ImageRecord]) -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from pipedet.formats.images import ImageReadError, count_frames, read_size
-from pipedet.formats.records import AnnotationError, ImageRecord
+from pipedet.formats.records import ImageRecord
 from pipedet.formats.scale import read_pixel_size_um
+from pipedet.formats.schema import AnnotationError
 
 
 def check_records(
