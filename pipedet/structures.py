@@ -50,3 +50,14 @@ class TipDataSample(BaseDataElement):
             scores=scores[order].float().cpu(),
         )
         self.set_metainfo(dict(score_threshold=threshold))
+
+
+def split_unread(batch: dict) -> tuple[dict, list[TipDataSample]]:
+    """Part a collated batch into what could be read, and the samples whose image could not.
+
+    The latter say why as `fault`, and have no entry in `inputs` but None.
+    """
+    samples = batch['data_samples']
+    read = [i for i, sample in enumerate(samples) if 'fault' not in sample.metainfo_keys()]
+    unread = [sample for sample in samples if 'fault' in sample.metainfo_keys()]
+    return {key: [values[i] for i in read] for key, values in batch.items()}, unread

@@ -2,18 +2,22 @@
 
 import json
 import zlib
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import tifffile
+from mmengine.config import Config
 
+from pipedet.commands.common import build_runner
 from pipedet.datasets import DatasetError, PackTips, PipetteImages, Resize, Warp
 from pipedet.datasets.splits import find_leaks, split_groups
-from pipedet.formats import AnnotationError, ImageReadError, ImageRecord, write_annotations
+from pipedet.formats import AnnotationError, ImageRecord, write_annotations
 from pipedet.registry import DATASETS
 
 SHAPE = (24, 32)
+TINY = Path(__file__).parent.parent / 'configs' / '_base_' / 'tiny.py'
 
 
 def write_image(path, seed=0, shape=SHAPE):
@@ -184,10 +188,61 @@ def test_nothing_left_is_an_error(tmp_path):
 
 def test_an_image_that_does_not_decode_is_not_substituted(root):
     dataset = build(root)
-    path = root / 's1' / '3.png'
+    damage(root / 's1' / '3.png')
+    sample = dataset[3]
+    assert sample['inputs'] is None and '3.png' in sample['data_samples'].fault
+    assert sample['data_samples'].gt_tips.points.tolist() == [[3, 5]]
+
+
+def damage(path):
+    """Cut the pixels short: the header still reads."""
     path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(ImageReadError, match='3.png'):
-        dataset[3]
+
+
+@pytest.fixture
+def hundred(tmp_path):
+    """A config that trains on a hundred images, and tests on them."""
+    config = Config.fromfile(TINY)
+    config.work_dir = str(tmp_path / 'run')
+    root = tmp_path / 'data'
+    for i in range(100):
+        write_image(root / f'{i}.png', i)
+    records = [ImageRecord(file_name=f'{i}.png', tips=tips((9, 5))) for i in range(100)]
+    write_annotations(root / 'tips.csv', records)
+    images = dict(type='pipedet.PipetteImages', root=str(root), annotations='tips.csv', seed=0, subset='rig')
+    images['pipeline'] = config.predict_pipeline
+    images['pipeline'][0]['size'] = 64
+    config.train_dataloader.dataset = config.val_dataloader.dataset = images
+    config.test_dataloader.dataset = images
+    config.train_cfg.stages[0].epochs = 1
+    return config
+
+
+def test_one_unreadable_image_in_a_hundred_is_left_out_and_counted(hundred):
+    runner = build_runner(hundred)
+    damage(runner.train_loop.dataloader.dataset.folder / '7.png')
+    runner.train()
+    assert list(runner.train_loop.unread) == ['7.png'] and runner.iter == 25
+    metrics = runner.test()
+    assert metrics['images'] == 100 and metrics['tips'] == 100
+    records = runner.test_loop.evaluator.metrics[0].records
+    assert [record.source for record in records if record.failed] == ['7.png']
+
+
+def test_a_batch_without_a_readable_image_takes_no_step(hundred):
+    hundred.train_dataloader.batch_size = 1
+    runner = build_runner(hundred)
+    damage(runner.train_loop.dataloader.dataset.folder / '7.png')
+    runner.train()
+    assert runner.iter == 100
+
+
+def test_more_than_one_unreadable_image_in_a_hundred_ends_the_run(hundred):
+    runner = build_runner(hundred)
+    for name in ('7.png', '11.png'):
+        damage(runner.train_loop.dataloader.dataset.folder / name)
+    with pytest.raises(DatasetError, match='2 of 100 training images'):
+        runner.train()
 
 
 def test_image_folder_stack_and_scale(tmp_path):

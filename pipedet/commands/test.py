@@ -78,6 +78,9 @@ def run_test(runner: TipRunner, folder: Path, context: dict[str, Any]) -> None:
     }
     report = write_report(records, folder, f'Test of {Path(runner.work_dir).name}', context)
     print(report)
+    for record in records:
+        if record.failed:
+            print(f'not read, its tips counted as missed: {record.source}, frame {record.frame}')
     for subset in sorted({record.subset for record in records}):
         _draw_best_and_worst(dataset, records, subset, folder)
     print(f'report and pictures: {folder}')
@@ -85,7 +88,7 @@ def run_test(runner: TipRunner, folder: Path, context: dict[str, Any]) -> None:
 
 def _draw_best_and_worst(dataset, records: list[TipRecord], subset: str, folder: Path) -> None:
     """Draw the images of a subset whose worst tip is nearest to the truth and farthest from it."""
-    own = [i for i, r in enumerate(records) if r.subset == subset and len(r.true)]
+    own = [i for i, r in enumerate(records) if r.subset == subset and len(r.true) and not r.failed]
     own.sort(key=lambda i: known_count(records[i]).max())
     for name, chosen in (('best', own[:PICTURES]), ('worst', own[: -PICTURES - 1 : -1])):
         tiles = [_draw(dataset[i], records[i]) for i in chosen]

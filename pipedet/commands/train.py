@@ -66,6 +66,7 @@ def run(args: argparse.Namespace) -> None:
         ],
         batch_size=loop.dataloader.batch_size * ranks,
         samples_seen=loop.iter * loop.dataloader.batch_size * ranks,
+        unread=sorted(loop.unread),
     )
     if is_main_process():
         save_weights(folder / 'model.safetensors', unwrap(runner.model))

@@ -1,6 +1,7 @@
 """The base of every dataset: one random generator a sample, counted out from (seed, epoch, index).
 
-A sample's draws then depend on nothing else: not on the number of workers, nor on a restart.
+A sample's draws then depend on nothing else: not on the number of workers, nor on a restart. An
+image that cannot be read stays in its batch as a sample without pixels, for the loops to count.
 """
 
 from collections.abc import Sequence
@@ -8,7 +9,10 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from mmengine.dataset import Compose
+from mmengine.structures import InstanceData
 from torch.utils.data import Dataset
+
+from pipedet.structures import META_KEYS, TipDataSample
 
 
 class TipDataset(Dataset):
@@ -35,7 +39,8 @@ class TipDataset(Dataset):
         """Return the results dict of one sample.
 
         It has `image` (H, W), `tips` (N, 2) in pixels of that image, `tip_fields` (a dict of (N,)
-        arrays), and `source`, `frame`, `session`, `subset`, `pixel_size_um`.
+        arrays), and `source`, `frame`, `session`, `subset`, `pixel_size_um`. Where the image cannot
+        be read, `image` is the `ImageReadError`.
         """
         raise NotImplementedError
 
@@ -44,6 +49,15 @@ class TipDataset(Dataset):
         rng = np.random.default_rng([self.seed, int(self._epoch), index])
         results = self.load(index, rng)
         results['rng'] = rng
-        results['ori_shape'] = results['img_shape'] = results['image'].shape
         results['matrix'] = np.eye(3)
+        if isinstance(results['image'], Exception):
+            return _without_pixels(results)
+        results['ori_shape'] = results['img_shape'] = results['image'].shape
         return self.pipeline(results)
+
+
+def _without_pixels(results: dict) -> dict:
+    known = {key: results[key] for key in META_KEYS if key in results}
+    sample = TipDataSample(metainfo=known | dict(fault=str(results['image'])))
+    sample.gt_tips = InstanceData(points=torch.from_numpy(results['tips']))
+    return dict(inputs=None, data_samples=sample)

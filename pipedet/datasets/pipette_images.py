@@ -12,6 +12,7 @@ from pipedet.datasets.splits import SPLITS, find_leaks, split_groups
 from pipedet.formats import (
     IMAGE_SUFFIXES,
     AnnotationError,
+    ImageReadError,
     ImageRecord,
     check_records,
     read_annotations,
@@ -141,12 +142,16 @@ class PipetteImages(TipDataset):
         return len(self.records)
 
     def load(self, index: int, rng: np.random.Generator) -> dict:
-        """Read one image; one that fails to decode raises, and nothing is put in its place."""
+        """Read one image; of one that fails to decode, the fault stands in its place."""
         record = self.records[index]
         path = self.folder / record.file_name
+        try:
+            image = read_image(path, record.frame)
+        except ImageReadError as error:
+            image = error
         known = {} if record.z_um is None else {'z_um': record.z_um}
         return dict(
-            image=read_image(path, record.frame),
+            image=image,
             tips=record.tips.copy(),
             tip_fields={
                 key: np.full(len(record.tips), value, np.float32) for key, value in known.items()

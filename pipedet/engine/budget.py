@@ -6,9 +6,11 @@ the share of the wall clock that it has in the full recipe; a stage ends when it
 
 import re
 import time
+from itertools import cycle, islice
 
 import torch
 
+from pipedet.datasets import DatasetError, TipDataset
 from pipedet.engine.loops import Stage, StagedTrainLoop
 from pipedet.models.detectors import TipDetector, unwrap
 
@@ -82,7 +84,7 @@ def _time_validation(loop: StagedTrainLoop) -> float:
     model, loader = unwrap(loop.runner.model), loop.runner.val_loop.dataloader
     count = min(len(loader.dataset), 4)
     started = time.perf_counter()
-    batch = loader.collate_fn([loader.dataset[i] for i in range(count)])
+    batch = loader.collate_fn(_readable(loader.dataset, count))
     model.eval()
     model.validate(batch)
     return (time.perf_counter() - started) * len(loader.dataset) / count
@@ -94,7 +96,7 @@ def _time_step(loop: StagedTrainLoop, stage: Stage) -> float:
     on_cpu = next(model.parameters()).device.type == 'cpu'
     batch = loop.dataloader.batch_size
     count = min(batch, PROBE_SAMPLES) if on_cpu else batch
-    samples = [loop.dataloader.dataset[i % len(loop.dataloader.dataset)] for i in range(count)]
+    samples = _readable(loop.dataloader.dataset, count)
     kept = {name: value.clone() for name, value in model.named_buffers()}
     model.train_only(stage.parts)
     model.train()
@@ -106,6 +108,15 @@ def _time_step(loop: StagedTrainLoop, stage: Stage) -> float:
         value.copy_(kept[name])
     model.zero_grad(set_to_none=True)
     return elapsed * batch / count
+
+
+def _readable(dataset: TipDataset, count: int) -> list[dict]:
+    """Return so many samples, again from the first one where the dataset is shorter."""
+    samples = (dataset[index] for index in range(len(dataset)))
+    found = list(islice((s for s in samples if s['inputs'] is not None), count))
+    if not found:
+        raise DatasetError(f'no image can be read: {dataset.describe()}')
+    return list(islice(cycle(found), count))
 
 
 def _step(model: TipDetector, batch: dict) -> None:

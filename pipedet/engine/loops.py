@@ -17,10 +17,13 @@ from mmengine.runner import ValLoop
 from mmengine.runner.base_loop import BaseLoop
 from torch.utils.data import DataLoader
 
-from pipedet.datasets.sampler import EpochSampler
+from pipedet.datasets import DatasetError, EpochSampler
 from pipedet.engine.stopping import Stopped, StopRequest
 from pipedet.models.detectors import unwrap
 from pipedet.registry import HOOKS, LOOPS
+from pipedet.structures import TipDataSample, split_unread
+
+MAX_UNREAD = 0.01  # share of a training set whose images may turn out to be unreadable
 
 
 @dataclass
@@ -68,6 +71,7 @@ class StagedTrainLoop(BaseLoop):
         self.epoch, self.iter = 0, 0
         self.batch = 0  # iterations done in the current epoch
         self._request = StopRequest()
+        self.unread: dict[str, str] = {}  # fault by source
 
     @property
     def stage(self) -> Stage:
@@ -184,10 +188,12 @@ class StagedTrainLoop(BaseLoop):
 
     def _run_iter(self, index: int, batch: dict) -> None:
         self._set_lr()
+        batch, unread = split_unread(batch)
+        self._count_unread(unread)
         torch.manual_seed(iteration_seed(self.runner.seed, self.iter))
         self.runner.call_hook('before_train_iter', batch_idx=index, data_batch=batch)
         try:
-            outputs = self.runner.model.train_step(batch, optim_wrapper=self.runner.optim_wrapper)
+            outputs = self._step(batch)
         except FloatingPointError as error:
             sources = [sample.source for sample in batch['data_samples']]
             raise FloatingPointError(
@@ -199,6 +205,27 @@ class StagedTrainLoop(BaseLoop):
         )
         self.iter += 1
         self.stage.iters_done += 1
+
+    def _step(self, batch: dict) -> dict | None:
+        if batch['data_samples']:
+            return self.runner.model.train_step(batch, optim_wrapper=self.runner.optim_wrapper)
+        if get_world_size() > 1:  # the other ranks would wait for this one's gradients for ever
+            raise DatasetError('no image of a batch can be read; mend them, or use a larger batch')
+        return None
+
+    def _count_unread(self, unread: Sequence[TipDataSample]) -> None:
+        """Say which images could not be read; a few are left out, more end the run."""
+        for sample in unread:
+            if sample.source not in self.unread:
+                self.runner.logger.warning(f'left out: {sample.fault}')
+            self.unread[sample.source] = sample.fault
+        count, total = len(self.unread), len(self.dataloader.dataset)
+        if count > MAX_UNREAD * total:
+            faults = '\n'.join(self.unread.values())
+            raise DatasetError(
+                f'{count} of {total} training images cannot be read, more than '
+                f'{MAX_UNREAD:.0%}; mend them or take them out of the annotations:\n{faults}'
+            )
 
     def _set_lr(self) -> None:
         lr = self.stage.lr * self.stage.schedule.factor(self._progress())
@@ -225,8 +252,11 @@ class LossValLoop(ValLoop):
         self.runner.model.eval()
         for index, batch in enumerate(self.dataloader):
             self.runner.call_hook('before_val_iter', batch_idx=index, data_batch=batch)
-            loss, samples = unwrap(self.runner.model).validate(batch)
-            losses.append(loss)
+            batch, samples = split_unread(batch)  # an unread image is one whose tips are missed
+            if batch['data_samples']:
+                loss, predicted = unwrap(self.runner.model).validate(batch)
+                losses.append(loss)
+                samples = predicted + samples
             self.evaluator.process(data_samples=samples, data_batch=batch)
             self.runner.call_hook(
                 'after_val_iter', batch_idx=index, data_batch=batch, outputs=samples

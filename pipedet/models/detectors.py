@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from pipedet.models.preprocessor import TipPreprocessor
 from pipedet.models.symmetry import eight_views, mean_of_views
 from pipedet.registry import MODELS
-from pipedet.structures import TipDataSample
+from pipedet.structures import TipDataSample, split_unread
 
 
 class TipDetector(BaseModel):
@@ -54,6 +54,11 @@ class TipDetector(BaseModel):
     def predict(self, inputs: Tensor, data_samples: list[TipDataSample]) -> list[TipDataSample]:
         """Fill in `pred_tips`, in pixels of the original images."""
         return self._fill_in(data_samples, *self.read(inputs))
+
+    def test_step(self, data: dict) -> list[TipDataSample]:
+        """Predict a collated batch; images that could not be read come back without prediction."""
+        data, unread = split_unread(data)
+        return (super().test_step(data) if data['data_samples'] else []) + unread
 
     def validate(self, data: dict) -> tuple[float, list[TipDataSample]]:
         """Return the total loss and the predictions of a collated batch, in one forward pass."""
