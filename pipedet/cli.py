@@ -10,6 +10,7 @@ VERBS = {
     'test': "test weights on a config's test sets, or on a folder of labelled images",
     'predict': 'locate the tips in images, folders or TIFF stacks',
     'latency': 'measure how long a config takes from image to tips',
+    'check_data': 'look for everything that is wrong with labelled images',
     'browse': "write a contact sheet of a config's data",
 }
 

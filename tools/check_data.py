@@ -1,0 +1,8 @@
+"""`pipedet check_data`, for those who did not install the console script."""
+
+import sys
+
+from pipedet.cli import main
+
+if __name__ == '__main__':
+    main(['check_data', *sys.argv[1:]])
