@@ -8,7 +8,7 @@ import numpy as np
 from mmengine.logging import print_log
 
 from pipedet.datasets.base import TipDataset
-from pipedet.datasets.splits import SPLITS, find_leaks, split_groups
+from pipedet.datasets.splits import SPLITS, find_leaks, name_copies, split_groups
 from pipedet.formats import (
     IMAGE_SUFFIXES,
     AnnotationError,
@@ -18,8 +18,11 @@ from pipedet.formats import (
     read_annotations,
     read_image,
 )
+from pipedet.formats.plausibility import find_misreadings
 from pipedet.formats.schema import check_pixel_size
 from pipedet.registry import DATASETS
+
+ASKED = 64  # images that are looked at before training, for whether the labels fit them
 
 
 class DatasetError(ValueError):
@@ -101,7 +104,23 @@ class PipetteImages(TipDataset):
             self._keep_split(split, fractions, split_by, split_seed)
         if not self.records:
             raise DatasetError(f'{subset}: no image is left; faults:\n' + '\n'.join(self.skipped))
+        self._ask_the_images(strict)
         print_log(self.describe(), logger='current')
+
+    def _ask_the_images(self, strict: bool) -> None:
+        """Say where the tips seem not to be pixels (x, y) of their images."""
+        labelled = [i for i, record in enumerate(self.records) if len(record.tips)]
+        asked = labelled[:: len(labelled) // ASKED + 1]
+        samples = (self.load(i, np.random.default_rng(0)) for i in asked)
+        doubts = find_misreadings(
+            (s['image'], s['tips'], s['pixel_size_um'])
+            for s in samples
+            if not isinstance(s['image'], ImageReadError)
+        )
+        for doubt in doubts:
+            if strict:
+                raise DatasetError(f'{self.subset}: {doubt}')
+            print_log(f'{self.subset}: {doubt}', logger='current', level=logging.WARNING)
 
     def _find_unlisted(self, listed: set[str | None]) -> list[ImageRecord]:
         paths = sorted(p for p in self.folder.rglob('*') if p.suffix.lower() in IMAGE_SUFFIXES)
@@ -120,11 +139,12 @@ class PipetteImages(TipDataset):
         groups = sessions if split_by == 'session' else images
         splits = split_groups(groups, fractions, split_seed)
         files = [record.file_name for record in self.records]
-        leaks = find_leaks(sessions, splits) + find_leaks(files, splits)
+        copies = name_copies(self.folder, files)
+        leaks = sorted({*find_leaks(sessions, splits), *find_leaks(copies, splits)})
         if leaks:
             message = f'{self.subset}: sessions or files in more than one split: {leaks}'
             if split_by == 'session':
-                raise DatasetError(message + '; give all frames of a file one session')
+                raise DatasetError(message + '; give all frames and copies of a file one session')
             print_log(message, logger='current', level=logging.WARNING)
         self.records = [r for r, name in zip(self.records, splits, strict=True) if name == split]
 

@@ -1,9 +1,12 @@
 """Train, val and test sets of whole groups, so that no recording session is in two of them."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
+
+from pipedet.formats.digest import sha256_of
 
 SPLITS = ('train', 'val', 'test')
 
@@ -34,3 +37,17 @@ def find_leaks(groups: Sequence[str], splits: Sequence[str]) -> list[str]:
     """Return the groups found in more than one split."""
     seen = Counter(group for group, _ in set(zip(groups, splits, strict=True)))
     return sorted(group for group, count in seen.items() if count > 1)
+
+
+def name_copies(folder: Path, names: Sequence[str]) -> list[str]:
+    """Name each file with all that hold the same bytes, 'a.png = b.png'; most stand alone."""
+    sizes = defaultdict(set)
+    for name in set(names):
+        sizes[(folder / name).stat().st_size].add(name)
+    contents = defaultdict(list)
+    for size, own in sizes.items():
+        for name in sorted(own):  # only files of one size can be equal, the rest are not read
+            content = sha256_of(folder / name) if len(own) > 1 else name
+            contents[size, content].append(name)
+    title = {name: ' = '.join(own) for own in contents.values() for name in own}
+    return [title[name] for name in names]

@@ -6,7 +6,6 @@ each file lies its SHA-256, as `sha256sum` writes it: one flipped bit loads with
 either format.
 """
 
-import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
+
+from pipedet.formats.digest import sha256_of
 
 _PARTIAL, _DIGEST = '.part', '.sha256'
 
@@ -88,13 +89,19 @@ def sweep(folder: Path) -> None:
 
 
 def check_digest(path: Path) -> None:
-    """Compare a file with the SHA-256 beside it, if there is one.
+    """Compare a file with the SHA-256 beside it.
 
     Raises:
-        DamagedFileError: they differ.
+        DamagedFileError: they differ, or there is none.
     """
     beside = _digest_path(path)
-    if beside.is_file() and beside.read_text().split()[:1] != [_sha256(path)]:
+    if not beside.is_file():
+        raise DamagedFileError(
+            f'{path} has no {beside.name} beside it to tell whether it is whole: copy it too, or, '
+            f'if you trust the file, write it (sha256sum {path.name} > {beside.name})'
+        )
+    known = [line.split()[0] for line in beside.read_text().splitlines() if line.strip()]
+    if sha256_of(path) not in known:
         raise DamagedFileError(
             f'{path} is not the file that was written: its SHA-256 differs from {beside.name}'
         )
@@ -107,18 +114,24 @@ def _write_whole(path: Path, write: Callable[[Path], None]) -> None:
         write(partial)
         _flush_to_disk(partial)
         note = _digest_path(path)
-        partial_note = note.with_name(note.name + _PARTIAL)
-        partial_note.write_text(f'{_sha256(partial)}  {path.name}\n')
-        _flush_to_disk(partial_note)
-        # In between the file is whole and has no digest, never a digest that is not its own.
-        note.unlink(missing_ok=True)
+        old = note.read_text().splitlines()[:1] if note.is_file() else []
+        new = f'{sha256_of(partial)}  {path.name}'
+        # Until the new file is in place the old one is: the note then knows both.
+        _write_note(note, [new, *old])
         os.replace(partial, path)
-        os.replace(partial_note, note)
+        _write_note(note, [new])
     except BaseException:
         partial.unlink(missing_ok=True)  # on a full disk the space is needed
         raise
     if os.name == 'posix':  # the new names must survive a power cut as well
         _flush_to_disk(path.parent)
+
+
+def _write_note(note: Path, lines: list[str]) -> None:
+    partial = note.with_name(note.name + _PARTIAL)
+    partial.write_text('\n'.join(lines) + '\n')
+    _flush_to_disk(partial)
+    os.replace(partial, note)
 
 
 def _flush_to_disk(path: Path) -> None:
@@ -127,14 +140,6 @@ def _flush_to_disk(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, 'rb') as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _digest_path(path: Path) -> Path:

@@ -6,6 +6,7 @@ from timm.models.efficientnet import EfficientNetFeatures
 from timm.models.mobilenetv3 import MobileNetV3Features
 from torch import Tensor, nn
 
+from pipedet.models.contrast import LocalContrast
 from pipedet.registry import MODELS
 
 
@@ -43,14 +44,26 @@ class TimmPyramid(nn.Module):
         levels: which of its feature maps to merge, finest first.
         channels: of the merged map.
         pretrained: False for random weights, True for timm's own, or the path of a weights file.
+        contrast_radii: of the neighbourhoods whose `LocalContrast` joins the image, pixels.
     """
 
     def __init__(
-        self, *, name: str, levels: tuple[int, ...], channels: int, pretrained: bool | str
+        self,
+        *,
+        name: str,
+        levels: tuple[int, ...],
+        channels: int,
+        pretrained: bool | str,
+        contrast_radii: tuple[int, ...] = (),
     ) -> None:
         super().__init__()
+        self.contrast = LocalContrast(contrast_radii)
         self.net = create_backbone(
-            name, pretrained, in_chans=1, features_only=True, out_indices=tuple(levels)
+            name,
+            pretrained,
+            in_chans=self.contrast.channels,
+            features_only=True,
+            out_indices=tuple(levels),
         )
         _drop_unused_stages(self.net)
         self.channels = channels
@@ -70,7 +83,8 @@ class TimmPyramid(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 1, H, W) -> (B, channels, H / stride, W / stride)."""
-        features = [side(f) for side, f in zip(self.laterals, self.net(images), strict=True)]
+        levels = self.net(self.contrast(images))
+        features = [side(f) for side, f in zip(self.laterals, levels, strict=True)]
         merged = features[-1]
         for finer, merge in zip(reversed(features[:-1]), self.merges, strict=True):
             merged = F.interpolate(merged.relu(), size=finer.shape[-2:], mode='bilinear')
