@@ -28,7 +28,8 @@ setup(
         'imagecodecs>=2024.1',  # TIFFs are often compressed
         'matplotlib>=3.8',
         'safetensors>=0.4',
+        'pydantic>=2.6',
     ],
-    extras_require={'test': ['pytest>=8', 'ruff>=0.6']},
+    extras_require={'test': ['pytest>=8', 'hypothesis>=6.100', 'ruff>=0.6', 'bandit>=1.8']},
     entry_points={'console_scripts': ['pipedet=pipedet.cli:main']},
 )

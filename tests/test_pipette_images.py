@@ -209,7 +209,9 @@ def hundred(tmp_path):
         write_image(root / f'{i}.png', i)
     records = [ImageRecord(file_name=f'{i}.png', tips=tips((9, 5))) for i in range(100)]
     write_annotations(root / 'tips.csv', records)
-    images = dict(type='pipedet.PipetteImages', root=str(root), annotations='tips.csv', seed=0, subset='rig')
+    images = dict(
+        type='pipedet.PipetteImages', root=str(root), annotations='tips.csv', seed=0, subset='rig'
+    )
     images['pipeline'] = config.predict_pipeline
     images['pipeline'][0]['size'] = 64
     config.train_dataloader.dataset = config.val_dataloader.dataset = images

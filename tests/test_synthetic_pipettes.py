@@ -35,6 +35,19 @@ def test_kept_scenes_are_those_of_the_first_epoch():
         assert all(torch.equal(fresh[i], image) for i, image in images(kept, epoch).items())
 
 
+def test_scenes_drawn_by_workers_are_the_same():
+    alone, prepared = dataset(True), dataset(True)
+    torch.set_num_threads(2)
+    try:
+        prepared.prepare()
+    finally:
+        torch.set_num_threads(1)
+    assert len(prepared._kept) == len(prepared)
+    prepared._draw = None  # nothing is left to draw
+    expected = images(alone, 0)
+    assert all(torch.equal(expected[i], image) for i, image in images(prepared, 3).items())
+
+
 def test_kept_scenes_turn_anew_every_epoch_with_their_tips():
     scenes = dataset(True, turn=True)
     seen, reaches = set(), []

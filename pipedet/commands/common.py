@@ -30,6 +30,9 @@ def load_config(args: argparse.Namespace) -> Config:
     """Read the config that the arguments name, with their changes and run folder."""
     if not args.config.is_file():
         raise FileNotFoundError(f'no config at {args.config}')
+    # mmengine would import and construct what a YAML or JSON file names, which looks like data.
+    if args.config.suffix != '.py':
+        raise ValueError(f'{args.config}: a config is a Python program, a .py file')
     config = Config.fromfile(args.config)
     config.merge_from_dict(args.cfg_options)
     # A run folder's own config.py means that run.

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
 
 from pipedet.datasets.base import TipDataset
 from pipedet.registry import DATASETS
@@ -23,7 +25,7 @@ class SyntheticPipettes(TipDataset):
         seed: of the stream; training, validation and tests each have their own.
         keep: False draws fresh scenes every epoch that `set_epoch` announces. True keeps the images
             of the first one in memory (0.1 MB each, in every worker), for where rendering costs a
-            good part of a training step.
+            good part of a training step; `prepare` draws them on every core.
     """
 
     def __init__(
@@ -43,6 +45,20 @@ class SyntheticPipettes(TipDataset):
         self.length = length
         self.keep = keep
         self._kept: dict[int, dict] = {}
+
+    @property
+    def processes(self) -> int:
+        """How many scenes `prepare` draws at a time; drawing one gains little from threads."""
+        return torch.get_num_threads() if self.keep else 1
+
+    def prepare(self) -> None:
+        """Draw all the scenes that are to be kept and are not yet, on every core."""
+        missing = [index for index in range(self.length) if index not in self._kept]
+        if self.keep and missing and self.processes > 1:
+            scenes = _Drawn(self, missing)
+            # `dict` in place of the collation that would turn arrays into tensors.
+            drawn = DataLoader(scenes, batch_size=None, num_workers=self.processes, collate_fn=dict)
+            self._kept.update(zip(missing, drawn, strict=True))
 
     def __len__(self) -> int:
         return self.length
@@ -67,6 +83,19 @@ class SyntheticPipettes(TipDataset):
         )
         kind = 'kept' if self.keep else 'fresh'
         return f'{self.length} {kind} synthetic scenes an epoch ({recipes}), seed {self.seed}'
+
+
+class _Drawn(Dataset):
+    """The scenes of an endless stream, as they are kept."""
+
+    def __init__(self, scenes: SyntheticPipettes, indices: Sequence[int]) -> None:
+        self.scenes, self.indices = scenes, indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, item: int) -> dict:
+        return self.scenes._draw(0, self.indices[item])
 
 
 @DATASETS.register_module()

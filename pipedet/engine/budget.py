@@ -74,6 +74,7 @@ def _time_data(loop: StagedTrainLoop) -> float:
             dataset[index]
         clock.append(time.perf_counter())
     first, later = clock[1] - clock[0], clock[2] - clock[1]
+    first /= getattr(dataset, 'processes', 1)
     per_sample = (first + (epochs - 1) * later) / epochs / count
     return per_sample * loop.dataloader.batch_size / max(1, loop.dataloader.num_workers)
 

@@ -159,6 +159,8 @@ class StagedTrainLoop(BaseLoop):
         for part in (self.dataloader.dataset, self.dataloader.sampler):
             if hasattr(part, 'set_epoch'):
                 part.set_epoch(self.epoch)
+        if hasattr(self.dataloader.dataset, 'prepare'):
+            self.dataloader.dataset.prepare()
         # What was seen before a stop in the middle of the epoch is not loaded again.
         self.dataloader.sampler.start = self.batch * self.dataloader.batch_size
         before = self.stage.elapsed_s

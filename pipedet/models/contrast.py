@@ -17,8 +17,8 @@ class LocalContrast(nn.Module):
     frame. A network of sums and thresholds cannot divide by it; this does, before the first layer.
 
     Args:
-        radii: of the neighbourhoods, input pixels; from 8 on they are taken at a quarter of the
-            resolution, so H and W must then be multiples of 4.
+        radii: of the neighbourhoods, input pixels; even. Means are taken at half a radius's
+            resolution, so H and W must be multiples of that.
     """
 
     def __init__(self, radii: Sequence[int]) -> None:
@@ -39,10 +39,8 @@ def _deviation(images: Tensor, radius: int) -> Tensor:
 
 def _local_mean(images: Tensor, radius: int) -> Tensor:
     """Two passes of a box, which is nearly round; beyond the border there is nothing."""
-    if radius >= 8:
-        small = _local_mean(F.avg_pool2d(images, 4), radius // 4)
-        return F.interpolate(small, scale_factor=4, mode='bilinear')
+    size = radius // 2
+    means = F.avg_pool2d(images, size)
     for _ in range(2):
-        for size, pad in (((2 * radius + 1, 1), (radius, 0)), ((1, 2 * radius + 1), (0, radius))):
-            images = F.avg_pool2d(images, size, 1, pad, count_include_pad=False)
-    return images
+        means = F.avg_pool2d(means, 5, 1, 2, count_include_pad=False)
+    return F.interpolate(means, scale_factor=size, mode='bilinear')
