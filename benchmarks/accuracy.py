@@ -10,9 +10,10 @@ import argparse
 import json
 from pathlib import Path
 
+from tables import rewrite
+
 HERE = Path(__file__).parent
 RESULTS = HERE / 'results'
-BEGIN, END = '<!-- accuracy: begin -->', '<!-- accuracy: end -->'
 SHORT = ('within 3 um, %', '5 um, %', '10 um, %', 'mean error, um', 'median, um')
 PAPER = [  # arXiv 2504.01044, Table II: 3, 5, 10 um, mean error; real images, not public
     ('VGG16 (paper, real)', 31.72, 49.65, 69.65, 11.70),
@@ -95,12 +96,6 @@ def expectation() -> str:
     return '\n'.join([*lines, '', f'({result["train"]["device"]}; known count, see below)'])
 
 
-def rewrite(path: Path, text: str) -> None:
-    """Put `text` between the markers of a file."""
-    old = path.read_text()
-    path.write_text(f'{old.split(BEGIN)[0]}{BEGIN}\n{text}\n{END}{old.split(END)[1]}')
-
-
 def _head(titles: str) -> str:
     return HEAD.format(t=titles, d='|'.join(['---'] * (titles.count('|') + 1)))
 
@@ -117,5 +112,5 @@ if __name__ == '__main__':
     parser.add_argument('runs', type=Path, nargs='*', help='run folders')
     for run in parser.parse_args().runs:
         collect(run)
-    rewrite(HERE / 'README.md', tables())
-    rewrite(HERE.parent / 'README.md', expectation())
+    rewrite(HERE / 'README.md', 'accuracy', tables())
+    rewrite(HERE.parent / 'README.md', 'accuracy', expectation())

@@ -8,7 +8,7 @@ from mmengine.config import read_base
 
 from pipedet.datasets import RandomFlip, RandomTurn, Warp
 from pipedet.engine import Muon, StagedTrainLoop, WarmupCosine
-from pipedet.models import HeatmapDetector, HeatmapHead, PeakFocalLoss, ShaftHead, TimmPyramid
+from pipedet.models import HeatmapDetector, HeatmapHead, PeakFocalLoss, TimmPyramid
 
 with read_base():
     from ._base_.runtime import *
@@ -23,6 +23,7 @@ model = dict(
         channels=32,
         pretrained=False,
         contrast_radii=(4, 16),
+        patch_stem=True,
     ),
     coarse=dict(
         type=HeatmapHead,
@@ -33,7 +34,6 @@ model = dict(
         separation=12.0,
         loss=dict(type=PeakFocalLoss),
     ),
-    shaft=dict(type=ShaftHead, shaft_weight=2.0, vote_weight=1.0),
     max_tips=8,
     average_views=True,
     score_threshold=0.4,
@@ -58,7 +58,7 @@ train_cfg = dict(
     stages=[
         dict(
             name='all',
-            parts=('encoder', 'coarse', 'shaft'),
+            parts=('encoder', 'coarse'),
             epochs=5,
             lr=0.03,
             schedule=dict(type=WarmupCosine, warmup=0.05),

@@ -31,8 +31,6 @@ class TipDataSample(BaseDataElement):
     """One image's truth (`gt_tips`) and prediction (`pred_tips`), both `InstanceData`.
 
     `gt_tips`: points (N, 2), and (N,) fields such as `cnr` where the source knows them.
-    `gt_shafts`, where the source knows them: corners (K, 3, 2), of every shaft in the frame the tip
-    and two points of its walls; tips outside the frame included.
     `pred_tips`: points (M, 2) and scores (M,) in [0, 1], every candidate, best first.
     `score_threshold`: the detector's own operating point; `detected` are the candidates above it.
     """

@@ -11,7 +11,6 @@ from pipedet.models import (
     HungarianMatcher,
     PeakFocalLoss,
     ResNetHead,
-    ShaftHead,
     TimmPyramid,
     TimmTransformer,
     TipDistanceLoss,
@@ -20,7 +19,6 @@ from pipedet.models.contrast import LocalContrast
 from pipedet.models.encoders import create_backbone
 from pipedet.models.heatmaps import draw_gaussians
 from pipedet.models.preprocessor import normalise
-from pipedet.models.shaft_head import draw_shafts
 from pipedet.models.symmetry import eight_views, mean_of_views
 from pipedet.structures import TipDataSample
 
@@ -239,25 +237,3 @@ def test_local_contrast_turns_with_the_image():
     contrast = LocalContrast((4, 16))
     turned = contrast(images.rot90(1, (2, 3)))
     assert torch.allclose(turned, contrast(images).rot90(1, (2, 3)), atol=1e-4)
-
-
-def test_shafts_lie_behind_their_tips_and_point_at_them():
-    # A tip at (30.0, 40.0) with its shaft to the right, half as wide as long; none in the second.
-    shaft = torch.tensor([[[30.0, 40.0], [70.0, 50.0], [70.0, 30.0]]])
-    on_shaft, offset = draw_shafts([shaft, shaft[:0]], (32, 32), stride=4)
-    assert on_shaft[1].max() < 1e-3
-    y, x = (round((c + 0.5) / 4 - 0.5) for c in (40, 70))
-    assert on_shaft[0, y, x] > 0.9 > 0.1 > on_shaft[0, y, round(10 / 4)]
-    centre = torch.tensor([x, y]) * 4 + 1.5
-    assert torch.allclose(offset[0, :, y, x], shaft[0, 0] - centre, atol=1e-4)
-
-
-def test_a_perfect_shaft_head_has_no_loss():
-    shaft = torch.tensor([[[30.0, 40.0], [70.0, 50.0], [70.0, 30.0]]])
-    head = ShaftHead(in_channels=3, stride=4, shaft_weight=1.0, vote_weight=1.0)
-    on_shaft, offset = draw_shafts([shaft], (32, 32), stride=4)
-    perfect = torch.cat([on_shaft.logit(eps=1e-6)[:, None], offset / 32], dim=1)
-    best, worse = head.loss(perfect, [shaft]), head.loss(-perfect, [shaft])
-    assert best['loss_vote'] < 1e-6 and all(best[key] < worse[key] for key in best)
-    nothing = head.loss(perfect, [shaft[:0]])
-    assert all(value.isfinite() for value in nothing.values())

@@ -66,7 +66,5 @@ class PackTips(BaseTransform):
         points = torch.from_numpy(np.asarray(results['tips'], np.float32).reshape(-1, 2).copy())
         sample = TipDataSample(metainfo={key: results[key] for key in META_KEYS})
         sample.gt_tips = InstanceData(points=points, **fields)
-        if 'shafts' in results:
-            sample.gt_shafts = InstanceData(corners=torch.from_numpy(results['shafts']))
         inputs = torch.from_numpy(results['image'].astype(np.float32))[None]  # (1, H, W)
         return dict(inputs=inputs, data_samples=sample)

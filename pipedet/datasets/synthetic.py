@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from pipedet.datasets.base import TipDataset
 from pipedet.registry import DATASETS
-from pipedet.synthesis import LabelledScene, draw_scene, frozen_scene, shaft_corners
+from pipedet.synthesis import LabelledScene, draw_scene, frozen_scene
 from pipedet.synthesis.frozen import COUNT, SEED
 
 _RECIPE = 4  # last word of its seed: the scene has 0 to 3, the transforms have none
@@ -130,7 +130,6 @@ def _results(drawn: LabelledScene, subset: str, index: int) -> dict:
     return dict(
         image=drawn.capture(),
         tips=drawn.tips.numpy(),
-        shafts=shaft_corners(drawn.scene.pipettes).numpy(),
         tip_fields={},
         source=f'synthetic/{subset}/{index:06d}',
         frame=0,

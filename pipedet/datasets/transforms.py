@@ -106,7 +106,7 @@ class RandomRotate(BaseTransform):
 
 @TRANSFORMS.register_module()
 class Warp(BaseTransform):
-    """Render the composed matrix: one resampling of `image`, one move of `tips` and `shafts`.
+    """Render the composed matrix: one resampling of `image`, one move of `tips`.
 
     Beyond the border its last pixels go on. Tips that have left the frame are dropped, with their
     `tip_fields`: the network is not asked for what it cannot see. An image that does not move keeps
@@ -127,9 +127,6 @@ class Warp(BaseTransform):
         results['tip_fields'] = {
             key: np.asarray(values)[seen] for key, values in results['tip_fields'].items()
         }
-        if 'shafts' in results:  # one whose tip has left the frame may still cross it
-            corners = results['shafts']
-            results['shafts'] = apply_affine(matrix, corners.reshape(-1, 2)).reshape(corners.shape)
         return results
 
 

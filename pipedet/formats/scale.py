@@ -1,7 +1,7 @@
 """The size of a pixel in micrometres, where a TIFF says it: OME-XML, ScanImage or ImageJ."""
 
 import re
-from xml.etree import ElementTree
+from xml.etree import ElementTree  # nosec B405
 
 from tifffile import TiffPage
 
@@ -42,7 +42,7 @@ def _from_ome(page: TiffPage) -> PixelSize | None:
     if '<OME' not in page.description or '<!' in page.description.replace('<!--', ''):
         return None
     try:
-        root = ElementTree.fromstring(page.description)
+        root = ElementTree.fromstring(page.description)  # nosec B314
     except ElementTree.ParseError:
         return None
     pixels = root.find('.//{*}Pixels')

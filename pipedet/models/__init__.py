@@ -6,5 +6,4 @@ from pipedet.models.heatmap_head import HeatmapHead
 from pipedet.models.losses import DiceLoss, PeakFocalLoss, TipDistanceLoss
 from pipedet.models.matchers import HungarianMatcher
 from pipedet.models.preprocessor import TipPreprocessor
-from pipedet.models.shaft_head import ShaftHead
 from pipedet.models.slot_head import ResNetHead, SlotHead

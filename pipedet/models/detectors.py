@@ -7,6 +7,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 
 from mmengine.model import BaseModel
+from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from pipedet.models.preprocessor import TipPreprocessor
@@ -33,7 +34,7 @@ class TipDetector(BaseModel):
 
     @abstractmethod
     def _losses(
-        self, outputs: tuple | Tensor, samples: list[TipDataSample], size: tuple[int, int]
+        self, outputs: tuple | Tensor, tips: list[InstanceData], size: tuple[int, int]
     ) -> dict[str, Tensor]:
         """Return named losses of `_forward`'s outputs; `size` is the (H, W) of the inputs."""
 
@@ -43,7 +44,8 @@ class TipDetector(BaseModel):
 
     def loss(self, inputs: Tensor, data_samples: list[TipDataSample]) -> dict[str, Tensor]:
         """Return named losses."""
-        return self._losses(self._forward(inputs), data_samples, inputs.shape[-2:])
+        tips = [sample.gt_tips for sample in data_samples]
+        return self._losses(self._forward(inputs), tips, inputs.shape[-2:])
 
     def read(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Return candidates (B, K, 2) in input pixels and scores (B, K); 0 is no candidate."""
@@ -63,7 +65,7 @@ class TipDetector(BaseModel):
         batch = self.data_preprocessor(data)
         inputs, samples = batch['inputs'], batch['data_samples']
         outputs, size = self._forward(inputs), inputs.shape[-2:]
-        losses = self._losses(outputs, samples, size)
+        losses = self._losses(outputs, [sample.gt_tips for sample in samples], size)
         predicted = self._fill_in(samples, *self._candidates(outputs, size))
         return float(sum(losses.values())), predicted
 
@@ -115,8 +117,6 @@ class HeatmapDetector(TipDetector):
         average_views: predict from the mean heatmap of the image's eight turns and mirrors, at
             eight times the cost; the input must be square.
         score_threshold: see `TipDetector`.
-        shaft: config of a `ShaftHead`, trained beside the heatmap where the data know the shafts,
-            or None.
     """
 
     def __init__(
@@ -127,12 +127,10 @@ class HeatmapDetector(TipDetector):
         max_tips: int,
         average_views: bool,
         score_threshold: float,
-        shaft: dict | None = None,
     ) -> None:
         super().__init__(score_threshold=score_threshold)
         self.encoder = MODELS.build(encoder)
         self.coarse = _on_top_of(self.encoder, coarse)
-        self.shaft = None if shaft is None else _on_top_of(self.encoder, shaft)
         self.max_tips = max_tips
         self.average_views = average_views
 
@@ -141,25 +139,19 @@ class HeatmapDetector(TipDetector):
         if not self.average_views:
             return super().read(inputs)
         # Logits, not probabilities: one blind view should not veto the others.
-        logits = mean_of_views(self._forward(eight_views(inputs))[0])
-        return self.coarse.read(logits, self.max_tips)
+        logits = mean_of_views(self._forward(eight_views(inputs)))
+        return self._candidates(logits, inputs.shape[-2:])
 
-    def _forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.encoder(inputs)
-        return self.coarse(features), features
+    def _forward(self, inputs: Tensor) -> Tensor:
+        return self.coarse(self.encoder(inputs))
 
     def _losses(
-        self, outputs: tuple, samples: list[TipDataSample], size: tuple[int, int]
+        self, outputs: Tensor, tips: list[InstanceData], size: tuple[int, int]
     ) -> dict[str, Tensor]:
-        logits, features = outputs
-        losses = self.coarse.loss(logits, [sample.gt_tips for sample in samples])
-        if self.shaft is not None and all('gt_shafts' in sample for sample in samples):
-            shafts = [sample.gt_shafts.corners for sample in samples]
-            losses |= self.shaft.loss(self.shaft(features), shafts)
-        return losses
+        return self.coarse.loss(outputs, tips)
 
-    def _candidates(self, outputs: tuple, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        return self.coarse.read(outputs[0], self.max_tips)
+    def _candidates(self, outputs: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        return self.coarse.read(outputs, self.max_tips)
 
 
 @MODELS.register_module()
@@ -194,11 +186,10 @@ class CoarseToFineDetector(TipDetector):
         return logits, self.fine(logits.sigmoid())
 
     def _losses(
-        self, outputs: tuple, samples: list[TipDataSample], size: tuple[int, int]
+        self, outputs: tuple, tips: list[InstanceData], size: tuple[int, int]
     ) -> dict[str, Tensor]:
         """L = L_dice + alpha L_hungarian (eq. 7), and the presence loss beside them."""
         logits, slots = outputs
-        tips = [sample.gt_tips for sample in samples]
         losses = self.coarse.loss(logits, tips)
         # While the fine head is frozen, still random, its losses would only mislead the encoder.
         if 'fine' not in self._frozen:

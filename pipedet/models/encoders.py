@@ -45,6 +45,7 @@ class TimmPyramid(nn.Module):
         channels: of the merged map.
         pretrained: False for random weights, True for timm's own, or the path of a weights file.
         contrast_radii: of the neighbourhoods whose `LocalContrast` joins the image, pixels.
+        patch_stem: whether the backbone begins with patches of 4x4 pixels, for speed.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class TimmPyramid(nn.Module):
         channels: int,
         pretrained: bool | str,
         contrast_radii: tuple[int, ...] = (),
+        patch_stem: bool = False,
     ) -> None:
         super().__init__()
         self.contrast = LocalContrast(contrast_radii)
@@ -66,6 +68,8 @@ class TimmPyramid(nn.Module):
             out_indices=tuple(levels),
         )
         _drop_unused_stages(self.net)
+        if patch_stem:
+            _begin_with_patches(self.net, self.contrast.channels)
         self.channels = channels
         self.stride: int = self.net.feature_info.reduction()[0]
         self.laterals = nn.ModuleList(
@@ -101,6 +105,23 @@ def _drop_unused_stages(net: nn.Module) -> None:
     if isinstance(net, EfficientNetFeatures | MobileNetV3Features):
         last = max(info['stage'] for info in net.feature_info.get_dicts())
         net.blocks = net.blocks[:last]  # stage 0 is the stem
+
+
+def _begin_with_patches(net: nn.Module, in_channels: int) -> None:
+    """Go to a quarter of the resolution at once, as vision transformers do.
+
+    At full and half resolution there are few channels and most of the pixels: a third of a training
+    step on a CPU, for less than one 3x3 convolution over patches gives.
+    """
+    if not isinstance(net, MobileNetV3Features) or net.feature_info.reduction()[0] != 4:
+        raise ValueError('patch_stem is for MobileNets (V3, V4) whose finest level has stride 4')
+    stem, channels = net.conv_stem.out_channels, net.feature_info.channels()[0]
+    net.conv_stem = nn.Sequential(
+        nn.PixelUnshuffle(4), nn.Conv2d(16 * in_channels, stem, 3, padding=1, bias=False)
+    )
+    net.blocks[0] = nn.Sequential(
+        nn.Conv2d(stem, channels, 1, bias=False), nn.BatchNorm2d(channels)
+    )
 
 
 def create_backbone(name: str, pretrained: bool | str, **options) -> nn.Module:

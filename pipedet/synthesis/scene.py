@@ -48,18 +48,6 @@ class Pipettes:
         return Pipettes(*(getattr(self, field.name)[..., None] for field in fields(self)))
 
 
-def shaft_corners(pipettes: Pipettes, behind: float = 80.0) -> Tensor:
-    """Return tip and both walls `behind` pixels behind it, (K, 3, 2), of a batch of one scene."""
-    here = pipettes.presence[0] > 0
-    tip, angle = pipettes.tip[0, here], pipettes.angle[0, here]
-    axis = torch.stack([angle.cos(), angle.sin()], dim=1)
-    normal = torch.stack([-axis[:, 1], axis[:, 0]], dim=1)
-    flare, taper = pipettes.flare[0, here], pipettes.taper[0, here]
-    half_width = (0.5 * taper * behind * (1 + behind / flare))[:, None]
-    middle = tip + behind * axis
-    return torch.stack([tip, middle + half_width * normal, middle - half_width * normal], dim=1)
-
-
 @dataclass
 class Blobs:
     """N axis-aligned Gaussians a scene, every field (B, N); amplitude 0 is padding."""
