@@ -59,10 +59,10 @@ train_cfg = dict(
         dict(
             name='all',
             parts=('encoder', 'coarse'),
-            epochs=5,
+            epochs=6,
             lr=0.03,
             schedule=dict(type=WarmupCosine, warmup=0.05),
         )
     ],
-    val_interval=2,
+    val_interval=3,
 )

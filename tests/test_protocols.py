@@ -272,3 +272,11 @@ def test_bootstrap_names_what_has_no_data():
         bootstrap([make_record()], 'tip/nonsense')
     with pytest.raises(ValueError, match='tip/acc@5um'):
         bootstrap([], 'tip/acc@5um')
+
+
+def test_the_error_of_finds_leaves_out_what_was_not_found():
+    record = make_record(true=[[0, 0], [50, 0]], pred=[[3, 0], [50, 40]])
+    summary = summarise([record])
+    scale = record.pixel_size_um[0] if record.pixel_size_um else 1
+    assert summary['tip/error@10um'] == pytest.approx(3 * scale)
+    assert summary['tip/error_um'] > summary['tip/error@10um']

@@ -91,9 +91,9 @@ def test_table_of_a_known_case(tmp_path):
     )
     text = write_report([record], tmp_path, 'T', {})
     row = '| vivo | 1 | 2 | 50.0 [50.0, 50.0] | 100.0 [100.0, 100.0] | 100.0 [100.0, 100.0] '
-    assert row + '| 2.00 [2.00, 2.00] | 2.00 | 0.0 |' in text
-    assert '| vivo | 0.3-1 | 1 | 0.0 | 100.0 | 100.0 | 4.00 | 4.00 | 0.0 |' in text
-    assert '| vivo | 2 | 1 | 2 | 50.0 | 100.0 | 100.0 | 2.00 | 2.00 | 0.0 |' in text
+    assert row + '| 2.00 [2.00, 2.00] | 2.00 [2.00, 2.00] | 2.00 | 0.0 |' in text
+    assert '| vivo | 0.3-1 | 1 | 0.0 | 100.0 | 100.0 | 4.00 | 4.00 | 4.00 | 0.0 |' in text
+    assert '| vivo | 2 | 1 | 2 | 50.0 | 100.0 | 100.0 | 2.00 | 2.00 | 2.00 | 0.0 |' in text
     assert '| vivo | 1 | 66.7 | 100.0 | 80.0 | 66.7 | 100.0 | 80.0 | 0.0 | 1.00 |' in text
 
 

@@ -19,11 +19,11 @@ class TipRunner(Runner):
 
     _numbers = itertools.count()
 
-    def __init__(self, *args, experiment_name: str | None = None, **kwargs) -> None:
+    def __init__(self, *args, work_dir: str, **kwargs) -> None:
         # mmengine hands a runner the logger, message hub and visualizer of another one of the same
         # name, and names runners by the second: two built within one would log into one folder.
-        name = f'{experiment_name or "run"}_{next(self._numbers)}'
-        super().__init__(*args, experiment_name=name, **kwargs)
+        kwargs['experiment_name'] = f'{Path(work_dir).name}_{next(self._numbers)}'
+        super().__init__(*args, work_dir=work_dir, **kwargs)
 
     def load_or_resume(self) -> None:
         """Restore model, optimiser and loop from the newest checkpoint that is whole.

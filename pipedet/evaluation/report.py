@@ -14,6 +14,7 @@ import numpy as np
 
 from pipedet.evaluation.protocols import TipRecord
 from pipedet.evaluation.summary import (
+    FOUND,
     MIN_SESSIONS,
     OPEN_RADII,
     THRESHOLDS,
@@ -114,7 +115,7 @@ def _measure_subsets(records: Sequence[TipRecord]) -> dict[str, dict[str, Any]]:
     for name in sorted({record.subset for record in records}):
         own = [record for record in records if record.subset == name]
         summary = summarise(own)
-        intervals = [key for key in summary if key.startswith(('tip/acc@', 'tip/error_'))]
+        intervals = [key for key in summary if key.startswith(('tip/acc@', 'tip/error'))]
         subsets[name] = {
             'summary': summary,
             'interval_95': {key: bootstrap(own, key) for key in intervals},
@@ -140,6 +141,7 @@ def _known_section(unit: str, subsets: dict[str, dict[str, Any]]) -> list[str]:
     }
     columns |= {
         f'error {unit}': f'tip/error_{unit}',
+        f'error {unit} of those within {FOUND}': f'tip/error@{FOUND}{unit}',
         f'median {unit}': f'tip/median_{unit}',
         'missed %': 'tip/missed',
     }

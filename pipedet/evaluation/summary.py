@@ -5,6 +5,8 @@ both the estimate and its bootstrap. Known-count metrics are named `tip/...`, op
 `open/...`; images without a scale are summed apart, with `px` in place of `um` in the names.
 `tip/error_um` is the mean Euclidean distance that the paper prints as "MSE". A missed tip is wrong
 at every threshold; having no distance, it is in `tip/missed` and not in the error or the median.
+`tip/error@10um` is the mean over the tips closer than that: how exact a find is, while the mean is
+mostly how far off the others are.
 """
 
 from collections import defaultdict
@@ -15,6 +17,7 @@ import numpy as np
 from pipedet.evaluation.protocols import TipRecord, known_count, open_count
 
 THRESHOLDS = (3, 5, 10)
+FOUND = 10  # a tip nearer than this was found
 OPEN_RADII = (5, 10)
 MIN_SESSIONS = 10
 CNR_BANDS = {
@@ -118,6 +121,8 @@ def _tip_terms(unit: str, distances: np.ndarray, thresholds: Sequence[float]) ->
         for threshold in thresholds
     }
     terms[f'tip/error_{unit}'] = (found.sum(), len(found))
+    near = distances[distances < FOUND]
+    terms[f'tip/error@{FOUND}{unit}'] = (near.sum(), len(near))
     terms['tip/missed'] = (100.0 * (len(distances) - len(found)), len(distances))
     return terms
 
