@@ -1,6 +1,7 @@
 """Faults to plant: damaged images, wrong annotations, malicious files. For reliability.py."""
 
 import json
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -57,6 +58,20 @@ def corrupt_images(folder: Path, count: int, seed: int) -> Iterator[Path]:
         path = folder / f'{number}_{kind}_{name}'
         path.write_bytes(data)
         yield path
+
+
+def huge_png(path: Path) -> None:
+    """Write a sound PNG of 900 megapixels, one bit each, in 0.1 MB."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        crc = zlib.crc32(kind + data).to_bytes(4, 'big')
+        return len(data).to_bytes(4, 'big') + kind + data + crc
+
+    side = 30_000
+    header = side.to_bytes(4, 'big') * 2 + bytes([1, 0, 0, 0, 0])
+    rows = zlib.compress(bytes((side // 8 + 1) * side), 9)
+    chunks = chunk(b'IHDR', header) + chunk(b'IDAT', rows) + chunk(b'IEND', b'')
+    path.write_bytes(b'\x89PNG\r\n\x1a\n' + chunks)
 
 
 def write_rig(folder: Path, count: int = 12) -> dict:

@@ -250,6 +250,20 @@ def grey_levels(folder: Path) -> dict:
     return dict(passed=min(kept), of=4096)
 
 
+def huge_image(folder: Path) -> dict:
+    """I4: a PNG of 0.1 MB and 900 megapixels: refused by its header, within 50 ms."""
+    path = folder / 'huge.png'
+    planted.huge_png(path)
+    started = time.perf_counter()
+    try:
+        read_image(path)
+        refused = False
+    except ImageReadError:
+        refused = True
+    ms = 1e3 * (time.perf_counter() - started)
+    return dict(passed=int(refused and ms < 50), of=1, ms=round(ms, 1))
+
+
 def corrupt_files(folder: Path, count: int = 200) -> dict:
     """I3: damaged images of every format: each is one `ImageReadError`, soon."""
     silent, crashed, slowest = 0, 0, 0.0
@@ -323,8 +337,8 @@ def flipped_weights(folder: Path, count: int = 200) -> dict:
 
 
 EXPERIMENTS = (
-    resume, fresh_draws, killed_saves, bad_disks, not_finite, grey_levels, corrupt_files,
-    annotation_faults, malicious_files, flipped_weights,
+    resume, fresh_draws, killed_saves, bad_disks, not_finite, grey_levels, huge_image,
+    corrupt_files, annotation_faults, malicious_files, flipped_weights,
 )  # fmt: skip
 
 
