@@ -31,12 +31,13 @@ model = dict(
         hidden=32,
         sigma=5.0,
         merge='max',
-        separation=12.0,
+        separation=8.0,
+        blur=0.8,
         loss=dict(type=PeakFocalLoss),
     ),
     max_tips=8,
     average_views=True,
-    score_threshold=0.4,
+    score_threshold=0.22,
 )
 # Rendering would slow every step: scenes are kept, and turned anew in every epoch.
 train_dataloader.update(batch_size=8, num_workers=0, persistent_workers=False)
@@ -59,10 +60,10 @@ train_cfg = dict(
         dict(
             name='all',
             parts=('encoder', 'coarse'),
-            epochs=6,
+            epochs=5,
             lr=0.03,
             schedule=dict(type=WarmupCosine, warmup=0.05),
         )
     ],
-    val_interval=3,
+    val_interval=5,
 )

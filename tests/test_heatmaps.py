@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from pipedet.models.heatmaps import draw_gaussians, find_peaks
+from pipedet.models.heatmaps import blur, draw_gaussians, find_peaks
 
 
 @pytest.mark.parametrize(
@@ -63,3 +63,18 @@ def test_sum_is_equation_5():
     heatmap = draw_gaussians([point.repeat(2, 1)], (64, 64), sigma=10.0, stride=1, merge='sum')
     expected = 2 * torch.exp(torch.tensor(-(4.0**2 + 3.0**2) / (2 * 10.0**2)))
     assert heatmap[0, 0, 33, 24].item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_blur_ranks_a_broad_peak_above_a_single_cell():
+    heatmap = torch.zeros(1, 1, 32, 32)
+    heatmap[0, 0, 8, 8] = 0.5
+    heatmap[0, 0, 20:23, 20:23] = 0.4
+    heatmap[0, 0, 21, 21] = 0.45
+    sharp = find_peaks(heatmap, max_tips=1, stride=1, radius=2)[0]
+    broad = find_peaks(blur(heatmap, 0.8), max_tips=1, stride=1, radius=2)[0]
+    assert sharp[0, 0].tolist() == [8, 8] and broad[0, 0].tolist() == [21, 21]
+
+
+def test_blur_keeps_a_level_to_the_border():
+    level = torch.full((2, 1, 9, 7), 0.3)
+    assert torch.allclose(blur(level, 1.3), level, atol=1e-6)

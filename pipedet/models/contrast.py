@@ -17,8 +17,7 @@ class LocalContrast(nn.Module):
     frame. A network of sums and thresholds cannot divide by it; this does, before the first layer.
 
     Args:
-        radii: of the neighbourhoods, input pixels; even. Means are taken at half a radius's
-            resolution, so H and W must be multiples of that.
+        radii: of the neighbourhoods, input pixels; H and W must be multiples of each.
     """
 
     def __init__(self, radii: Sequence[int]) -> None:
@@ -38,9 +37,8 @@ def _deviation(images: Tensor, radius: int) -> Tensor:
 
 
 def _local_mean(images: Tensor, radius: int) -> Tensor:
-    """Two passes of a box, which is nearly round; beyond the border there is nothing."""
-    size = radius // 2
-    means = F.avg_pool2d(images, size)
+    """Two passes of a 3x3 mean over cells of the radius; beyond the border there is nothing."""
+    means = F.avg_pool2d(images, radius)
     for _ in range(2):
-        means = F.avg_pool2d(means, 5, 1, 2, count_include_pad=False)
-    return F.interpolate(means, scale_factor=size, mode='bilinear')
+        means = F.avg_pool2d(means, 3, 1, 1, count_include_pad=False)
+    return F.interpolate(means, scale_factor=radius, mode='bilinear')

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from pipedet.models.heatmaps import draw_gaussians, find_peaks
+from pipedet.models.heatmaps import blur, draw_gaussians, find_peaks
 from pipedet.registry import MODELS
 
 # A fresh head predicts 1 % everywhere: most cells hold no tip (Lin et al. 2017, focal loss).
@@ -28,6 +28,8 @@ class HeatmapHead(nn.Module):
         merge: how target Gaussians overlap, 'sum' or 'max'.
         separation: of two peaks that are read as two tips, input pixels.
         loss: config of a loss on (logits, target).
+        blur: sigma in cells of a mean over the map before peaks are sought, 0 for none: it ranks by
+            the chance of a tip being near, where the map is unsure of the very cell.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class HeatmapHead(nn.Module):
         merge: str,
         separation: float,
         loss: dict,
+        blur: float = 0.0,
     ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_channels, hidden, 3, padding=1)
@@ -50,6 +53,7 @@ class HeatmapHead(nn.Module):
         self.stride = out_stride
         self.sigma, self.merge = sigma, merge
         self.radius = round(separation / out_stride)
+        self.blur = blur
         self.loss_function = MODELS.build(loss)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -72,6 +76,7 @@ class HeatmapHead(nn.Module):
 
     def read(self, logits: Tensor, max_tips: int) -> tuple[Tensor, Tensor]:
         """Return the peaks, (B, K, 2) input pixels, and their heights (B, K)."""
-        return find_peaks(
-            logits.sigmoid(), max_tips=max_tips, stride=self.stride, radius=self.radius
-        )
+        heatmap = logits.sigmoid()
+        if self.blur:
+            heatmap = blur(heatmap, self.blur)
+        return find_peaks(heatmap, max_tips=max_tips, stride=self.stride, radius=self.radius)

@@ -43,6 +43,17 @@ def draw_gaussians(
     return (gy[..., :, None] * gx[..., None, :]).amax(dim=1, keepdim=True)
 
 
+def blur(heatmap: Tensor, sigma: float) -> Tensor:
+    """Return the mean of each cell's neighbourhood, weighted by a Gaussian of `sigma` cells."""
+    reach = int(3 * sigma + 1)
+    weights = torch.exp(
+        -0.5 * (torch.arange(-reach, reach + 1, device=heatmap.device) / sigma) ** 2
+    )
+    weights = weights / weights.sum()
+    padded = F.pad(heatmap, (reach,) * 4, mode='replicate')
+    return F.conv2d(F.conv2d(padded, weights.view(1, 1, 1, -1)), weights.view(1, 1, -1, 1))
+
+
 def find_peaks(
     heatmap: Tensor, *, max_tips: int, stride: int, radius: int
 ) -> tuple[Tensor, Tensor]:
