@@ -33,7 +33,7 @@ def corrupt_images(folder: Path, count: int, seed: int) -> Iterator[Path]:
     writes = {
         'plain.tif': dict(data=image),
         'zlib.tif': dict(data=image, compression='zlib'),
-        'stack.tif': dict(data=np.stack([image] * 3)),
+        'stack.tif': dict(data=np.stack([image] * 3), photometric='minisblack'),
         'image.ome.tif': dict(data=image, metadata=dict(axes='YX')),
     }
     for name, options in writes.items():

@@ -78,3 +78,10 @@ def test_blur_ranks_a_broad_peak_above_a_single_cell():
 def test_blur_keeps_a_level_to_the_border():
     level = torch.full((2, 1, 9, 7), 0.3)
     assert torch.allclose(blur(level, 1.3), level, atol=1e-6)
+
+
+def test_a_tip_halfway_between_cells_is_one_tip():
+    tip = torch.tensor([[16.0, 16.5]])
+    heatmap = draw_gaussians([tip], (32, 32), sigma=5.0, stride=1, merge='max')
+    points, scores = find_peaks(heatmap, max_tips=3, stride=1, radius=2)
+    assert torch.allclose(points[0, 0], tip[0]) and scores[0, 1:].tolist() == [0, 0]

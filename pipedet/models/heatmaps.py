@@ -81,6 +81,11 @@ def find_peaks(
     highest = F.max_pool2d(heatmap, 2 * radius + 1, stride=1, padding=radius)
     # On the border one neighbour is missing, so the curvature along the border decides alone.
     is_peak = (heatmap == highest) & (curve_x > 1e-4) & (curve_y > 1e-4) & heatmap.isfinite()
+    # A tip halfway between cells makes two of equal height: the first one stands for both.
+    count = heatmap[0].numel()
+    order = torch.arange(count, 0, -1, device=heatmap.device, dtype=heatmap.dtype)
+    order = torch.where(is_peak, order.view_as(heatmap[0]), 0)
+    is_peak &= order == F.max_pool2d(order, 2 * radius + 1, stride=1, padding=radius)
     scores, cells = torch.where(is_peak, heatmap, 0).flatten(1).topk(max_tips)
 
     def at(values: Tensor) -> Tensor:
