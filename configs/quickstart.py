@@ -65,5 +65,5 @@ train_cfg = dict(
             schedule=dict(type=WarmupCosine, warmup=0.05),
         )
     ],
-    val_interval=5,
+    val_interval=2,
 )
