@@ -4,6 +4,8 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
+RIVALS = ['monai>=1.4', 'einops>=0.7']  # networks that RUNet is compared with
+
 setup(
     name='pipedet',
     version='0.1.0',
@@ -30,6 +32,9 @@ setup(
         'safetensors>=0.4',
         'pydantic>=2.6',
     ],
-    extras_require={'test': ['pytest>=8', 'hypothesis>=6.100', 'ruff>=0.6', 'bandit>=1.8']},
+    extras_require={
+        'rivals': RIVALS,
+        'test': ['pytest>=8', 'hypothesis>=6.100', 'ruff>=0.6', 'bandit>=1.8', *RIVALS],
+    },
     entry_points={'console_scripts': ['pipedet=pipedet.cli:main']},
 )

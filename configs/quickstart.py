@@ -16,6 +16,7 @@ with read_base():
 
 model = dict(
     type=HeatmapDetector,
+    enhancer=None,
     encoder=dict(
         type=TimmPyramid,
         name='mobilenetv4_conv_small',

@@ -41,6 +41,7 @@ class TipLocaliser:
         tune_cpu()
         config = Config.fromfile(config)
         self.model = MODELS.build(config.model).to(device, memory_format=torch.channels_last).eval()
+        self.model.refuse_labels()
         load_weights(Path(weights), self.model)
         self.pipeline = Compose(config.predict_pipeline)
 

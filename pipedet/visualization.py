@@ -63,6 +63,28 @@ def contact_sheet(tiles: Sequence[np.ndarray], columns: int) -> np.ndarray:
     return np.vstack(rows)
 
 
+def enhancement_grid(triples: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> np.ndarray:
+    """Return rows of input, output, target and output - target (grey: none), all (H, W) in [0, 1].
+
+    One scale of grey levels for all: what was not restored should show.
+    """
+    tiles = []
+    for noisy, enhanced, clean in triples:
+        difference = 0.5 + (enhanced - clean)
+        for title, image in zip(
+            ('input', 'output', 'target', 'difference'),
+            (noisy, enhanced, clean, difference),
+            strict=True,
+        ):
+            grey = np.round(255 * image.clip(0, 1)).astype(np.uint8)
+            zoom = max(1, round(192 / max(grey.shape)))
+            grey = cv2.resize(grey, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_NEAREST)
+            tile = cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR)
+            _write(tile, title, (6, 16), (255, 255, 255))
+            tiles.append(np.pad(tile, ((0, 2), (0, 2), (0, 0))))
+    return contact_sheet(tiles, columns=4)
+
+
 def write_png(path: Path, image: np.ndarray) -> None:
     """Write a picture; paths with any characters work, on Windows too."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -73,8 +95,8 @@ def plot_curves(work_dir: Path, out: Path) -> None:
     """Plot losses and validation accuracy of a run, its resumed parts included."""
     logs = sorted(work_dir.glob('*/vis_data/scalars.json'))
     rows = [json.loads(line) for log in logs for line in log.read_text().splitlines()]
-    train = [row for row in rows if 'lr' in row]
-    val = [row for row in rows if 'lr' not in row and 'loss' in row]
+    train = [row for row in rows if any(key.endswith('lr') for key in row)]
+    val = [row for row in rows if row not in train and 'loss' in row]
     # Validations are logged by epoch: place them at the training step that came before.
     steps = {row['epoch']: row['step'] for row in train}
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), layout='constrained')

@@ -36,6 +36,7 @@ def slot_head(num_tips=4):
 
 def heatmap_detector():
     return HeatmapDetector(
+        enhancer=None,
         encoder=dict(
             type=TimmPyramid, name='mobilenetv4_conv_small_050', levels=(1, 2), channels=8,
             pretrained=False,

@@ -64,6 +64,7 @@ def measure(config: Config, device: str, batches: list[int], warmup: int, runs: 
     reading the result back synchronises a GPU.
     """
     model = MODELS.build(config.model).to(device, memory_format=torch.channels_last).eval()
+    model.refuse_labels()
     one = torch.rand(1, 1, SIZE, SIZE, device=device)
     with FlopCounterMode(display=False) as counter:
         model.read(one)  # as predictions are made: with all views, where they are averaged

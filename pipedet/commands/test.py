@@ -5,7 +5,6 @@ import datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from mmengine.dist import is_main_process
 
@@ -13,12 +12,10 @@ from pipedet import __version__
 from pipedet.commands.common import add_config_arguments, build_runner, device_name, load_config
 from pipedet.engine import TipRunner
 from pipedet.engine.checkpoint import load_weights
-from pipedet.evaluation import TipRecord, known_count, write_report
 from pipedet.models.detectors import unwrap
-from pipedet.structures import apply_affine
-from pipedet.visualization import contact_sheet, draw_tips, write_png
+from pipedet.models.parts import StagedModel
 
-PICTURES = 6  # best and worst, each
+ORACLE_NOTE = 'crops at the LABELLED tips: labels are seen at test time, for reproduction only'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,46 +63,22 @@ def run_test(runner: TipRunner, folder: Path, context: dict[str, Any]) -> None:
     runner.test()
     if not is_main_process():
         return
-    records = runner.test_loop.evaluator.metrics[0].records
     context = {
         'config': Path(runner.cfg.filename).name,
         **context,
+        **_crop(unwrap(runner.model)),
         'data': dataset.describe(),
         'device': device_name(next(runner.model.parameters()).device),
         'seed': runner.seed,
         'date': datetime.date.today().isoformat(),
         'versions': f'pipedet {__version__}, torch {torch.__version__}',
     }
-    report = write_report(records, folder, f'Test of {Path(runner.work_dir).name}', context)
-    print(report)
-    for record in records:
-        if record.failed:
-            print(f'not read, its tips counted as missed: {record.source}, frame {record.frame}')
-    for subset in sorted({record.subset for record in records}):
-        _draw_best_and_worst(dataset, records, subset, folder)
+    metric = runner.test_loop.evaluator.metrics[0]
+    print(metric.write(folder, f'Test of {Path(runner.work_dir).name}', context, dataset))
     print(f'report and pictures: {folder}')
 
 
-def _draw_best_and_worst(dataset, records: list[TipRecord], subset: str, folder: Path) -> None:
-    """Draw the images of a subset whose worst tip is nearest to the truth and farthest from it."""
-    own = [i for i, r in enumerate(records) if r.subset == subset and len(r.true) and not r.failed]
-    own.sort(key=lambda i: known_count(records[i]).max())
-    for name, chosen in (('best', own[:PICTURES]), ('worst', own[: -PICTURES - 1 : -1])):
-        tiles = [_draw(dataset[i], records[i]) for i in chosen]
-        if tiles:
-            write_png(folder / f'{subset}_{name}.png', contact_sheet(tiles, columns=3))
-
-
-def _draw(sample: dict, record: TipRecord) -> np.ndarray:
-    matrix = sample['data_samples'].matrix
-    known = record.scores.argsort()[::-1][: max(len(record.true), 1)]
-    shown = sorted({*known, *np.flatnonzero(record.scores >= record.score_threshold)})
-    return draw_tips(
-        sample['inputs'][0].numpy(),
-        true=apply_affine(matrix, record.true),
-        predicted=apply_affine(matrix, record.pred[shown]),
-        scores=record.scores[shown],
-        threshold=record.score_threshold,
-        caption=f'{record.source}: worst {known_count(record).max():.1f} {record.unit}',
-        zoom=2,
-    )
+def _crop(model: StagedModel) -> dict[str, str]:
+    """Say where an enhancer was applied: labels seen at test time must not go unmentioned."""
+    notes = dict(none='whole image', proposed='crops at proposed tips', oracle=ORACLE_NOTE)
+    return {'enhanced': notes[model.crop]} if hasattr(model, 'enhancer') else {}

@@ -31,6 +31,11 @@ class TipDataset(Dataset):
         # Shared memory, because a persistent worker keeps its own copy of everything else.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
+    @property
+    def epoch(self) -> int:
+        """The epoch whose draws these are."""
+        return int(self._epoch)
+
     def set_epoch(self, epoch: int) -> None:
         """Make the draws those of this epoch."""
         self._epoch.fill_(epoch)
@@ -46,7 +51,7 @@ class TipDataset(Dataset):
 
     def __getitem__(self, index: int) -> dict:
         """Load and transform one sample."""
-        rng = np.random.default_rng([self.seed, int(self._epoch), index])
+        rng = np.random.default_rng([self.seed, self.epoch, index])
         results = self.load(index, rng)
         results['rng'] = rng
         results['matrix'] = np.eye(3)

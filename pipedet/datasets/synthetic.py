@@ -66,7 +66,7 @@ class SyntheticPipettes(TipDataset):
     def load(self, index: int, rng: np.random.Generator) -> dict:
         """Draw and expose one scene, or return a kept one."""
         if not self.keep:
-            return self._draw(int(self._epoch), index)
+            return self._draw(self.epoch, index)
         if index not in self._kept:
             self._kept[index] = self._draw(0, index)
         return dict(self._kept[index])  # transforms replace what they change
@@ -74,7 +74,12 @@ class SyntheticPipettes(TipDataset):
     def _draw(self, epoch: int, index: int) -> dict:
         rng = np.random.default_rng([self.seed, epoch, index, _RECIPE])
         recipe = str(rng.choice(self.names, p=self.shares))
-        return _results(draw_scene(recipe, seed=self.seed, epoch=epoch, index=index), recipe, index)
+        drawn = draw_scene(recipe, seed=self.seed, epoch=epoch, index=index)
+        return self.results_of(drawn, recipe, index)
+
+    def results_of(self, drawn: LabelledScene, recipe: str, index: int) -> dict:
+        """Expose a scene; a subclass may add to it."""
+        return _results(drawn, recipe, index)
 
     def describe(self) -> str:
         """One line for the log."""

@@ -106,7 +106,7 @@ class RandomRotate(BaseTransform):
 
 @TRANSFORMS.register_module()
 class Warp(BaseTransform):
-    """Render the composed matrix: one resampling of `image`, one move of `tips`.
+    """Render the composed matrix: one resampling of `image` (and `clean`), one move of `tips`.
 
     Beyond the border its last pixels go on. Tips that have left the frame are dropped, with their
     `tip_fields`: the network is not asked for what it cannot see. An image that does not move keeps
@@ -117,10 +117,11 @@ class Warp(BaseTransform):
         """Move image and tips."""
         matrix, (height, width) = results['matrix'], results['img_shape']
         if (matrix != np.eye(3)).any() or (height, width) != results['image'].shape:
-            image = _blur_before(results['image'].astype(np.float32), matrix)
-            results['image'] = cv2.warpAffine(
-                image, matrix[:2], (width, height), borderMode=cv2.BORDER_REPLICATE
-            )
+            for key in results.keys() & {'image', 'clean'}:
+                image = _blur_before(results[key].astype(np.float32), matrix)
+                results[key] = cv2.warpAffine(
+                    image, matrix[:2], (width, height), borderMode=cv2.BORDER_REPLICATE
+                )
         tips = apply_affine(matrix, results['tips'])
         seen = ((tips >= -0.5) & (tips <= (width - 0.5, height - 0.5))).all(axis=1)
         results['tips'] = tips[seen]

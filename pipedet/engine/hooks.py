@@ -1,6 +1,7 @@
 """What happens beside training: checkpoints."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from mmengine.dist import master_only
@@ -10,6 +11,8 @@ from mmengine.runner import Runner
 from pipedet.engine.checkpoint import checkpoints, remove_checkpoint, save_checkpoint, sweep
 from pipedet.models.detectors import unwrap
 from pipedet.registry import HOOKS
+from pipedet.structures import TipDataSample
+from pipedet.visualization import enhancement_grid, write_png
 
 KEEP = 2
 _OF_ONE_START = ('work_dir', 'resume', 'launcher', 'log_level')  # may differ when a run goes on
@@ -56,6 +59,25 @@ class SaveCheckpoint(Hook):
             return
         for old in checkpoints(folder)[KEEP:]:
             remove_checkpoint(old)
+
+
+@HOOKS.register_module()
+class PictureGrid(Hook):
+    """Draw the first validation images of an enhancer after every epoch, `grids/epoch_N.png`.
+
+    Columns: input, output, target, and their difference.
+    """
+
+    @master_only
+    def after_val_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict, outputs: Sequence[TipDataSample]
+    ) -> None:
+        """Draw the first batch."""
+        shown = [s for s in outputs if 'enhanced' in s][:4]
+        if batch_idx == 0 and shown:
+            path = Path(runner.work_dir) / 'grids' / f'epoch_{runner.train_loop.epoch:03d}.png'
+            triples = [(s.noisy.numpy(), s.enhanced.numpy(), s.clean.numpy()) for s in shown]
+            write_png(path, enhancement_grid(triples))
 
 
 def config_text(runner: Runner) -> str:

@@ -18,6 +18,7 @@ from mmengine.runner.base_loop import BaseLoop
 from torch.utils.data import DataLoader
 
 from pipedet.datasets import DatasetError, EpochSampler
+from pipedet.engine.players import optimisers
 from pipedet.engine.stopping import Stopped, StopRequest
 from pipedet.models.detectors import unwrap
 from pipedet.registry import HOOKS, LOOPS
@@ -128,7 +129,8 @@ class StagedTrainLoop(BaseLoop):
         unwrap(self.runner.model).train_only(stage.parts)
         if self.stage_epoch == self.batch == 0:
             # The stages are trainings of their own: no moments are carried over.
-            self.runner.optim_wrapper.optimizer.state.clear()
+            for optimiser in optimisers(self.runner.optim_wrapper):
+                optimiser.state.clear()
         self.runner.logger.info(
             f'stage {stage.name!r}: trains {", ".join(stage.parts)}; lr {stage.lr:g}'
         )
@@ -231,8 +233,9 @@ class StagedTrainLoop(BaseLoop):
 
     def _set_lr(self) -> None:
         lr = self.stage.lr * self.stage.schedule.factor(self._progress())
-        for group in self.runner.optim_wrapper.optimizer.param_groups:
-            group['lr'] = lr
+        for optimiser in optimisers(self.runner.optim_wrapper):
+            for group in optimiser.param_groups:
+                group['lr'] = lr
 
     def _validate_if_due(self) -> None:
         last = self.stage_epoch >= self.stage.epochs or self._progress() >= 1

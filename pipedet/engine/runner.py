@@ -61,7 +61,8 @@ class TipRunner(Runner):
         # Convolutions on a CPU are faster with the channels innermost.
         device = 'cuda' if torch.cuda.is_available() else 'cpu'
         model = model.to(device, memory_format=torch.channels_last)
-        if not self.distributed:
+        # Optimisers that take turns average their gradients themselves (`players`).
+        if not self.distributed or hasattr(model, 'players'):
             return model
         on_gpu = next(model.parameters()).is_cuda
         return MMDistributedDataParallel(

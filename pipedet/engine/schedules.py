@@ -39,8 +39,22 @@ class Plateau:
         self.scale, self.best, self.waited = state['scale'], state['best'], state['waited']
 
 
+class _SetInAdvance:
+    """A factor that is a function of the progress: there is nothing to watch or remember."""
+
+    def after_validation(self, loss: float) -> None:
+        """Do nothing: the course is set in advance."""
+
+    def state_dict(self) -> dict:
+        """Return nothing: the factor is a function of the progress."""
+        return {}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Restore nothing."""
+
+
 @HOOKS.register_module()
-class WarmupCosine:
+class WarmupCosine(_SetInAdvance):
     """Rise linearly over the share `warmup` of the stage, then fall along a cosine to zero."""
 
     def __init__(self, *, warmup: float) -> None:
@@ -54,12 +68,11 @@ class WarmupCosine:
         fallen = min(1.0, (progress - self.warmup) / (1 - self.warmup))
         return 0.5 * (1 + math.cos(math.pi * fallen))
 
-    def after_validation(self, loss: float) -> None:
-        """Do nothing: the course is set in advance."""
 
-    def state_dict(self) -> dict:
-        """Return nothing: the factor is a function of the progress."""
-        return {}
+@HOOKS.register_module()
+class HoldThenLinear(_SetInAdvance):
+    """Stay for half of the stage, then fall linearly to zero (CycleGAN; paper IV.C)."""
 
-    def load_state_dict(self, state: dict) -> None:
-        """Restore nothing."""
+    def factor(self, progress: float) -> float:
+        """Return the factor at `progress`, the share of the stage done."""
+        return min(1.0, 2 * (1 - min(progress, 1.0)))

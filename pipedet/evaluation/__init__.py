@@ -1,5 +1,6 @@
 """How well tips are found: two protocols, their summary, mmengine's metric, and the report."""
 
+from pipedet.evaluation.image_metric import EnhancementMetric
 from pipedet.evaluation.metrics import TipMetric
 from pipedet.evaluation.protocols import TipRecord, known_count, open_count
 from pipedet.evaluation.report import read_records, write_report
@@ -13,6 +14,7 @@ from pipedet.evaluation.summary import (
 )
 
 __all__ = [
+    'EnhancementMetric',
     'TipMetric',
     'TipRecord',
     'bootstrap',

@@ -1,13 +1,17 @@
 """TipMetric: what mmengine's evaluator calls to turn predicted samples into the summary."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from mmengine.evaluator import BaseMetric
+from torch.utils.data import Dataset
 
+from pipedet.evaluation.pictures import draw_best_and_worst
 from pipedet.evaluation.protocols import TipRecord
+from pipedet.evaluation.report import write_report
 from pipedet.evaluation.summary import summarise
 from pipedet.registry import METRICS
 from pipedet.structures import apply_affine
@@ -32,6 +36,18 @@ class TipMetric(BaseMetric):
         """Summarise the records of all ranks."""
         self.records = list(results)
         return summarise(self.records)
+
+    def write(self, folder: Path, title: str, context: dict[str, Any], dataset: Dataset) -> str:
+        """Write the report and the pictures of a test into `folder`; return the report."""
+        lines = [write_report(self.records, folder, title, context)]
+        lines += [
+            f'not read, its tips counted as missed: {record.source}, frame {record.frame}'
+            for record in self.records
+            if record.failed
+        ]
+        for subset in sorted({record.subset for record in self.records}):
+            draw_best_and_worst(dataset, self.records, subset, folder)
+        return '\n'.join(lines)
 
 
 def _to_record(sample: dict) -> TipRecord:

@@ -4,33 +4,39 @@ Losses and predictions are both made from the outputs of one `_forward`.
 """
 
 from abc import abstractmethod
-from collections.abc import Sequence
 
-from mmengine.model import BaseModel
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from pipedet.models.parts import StagedModel
 from pipedet.models.preprocessor import TipPreprocessor
 from pipedet.models.symmetry import eight_views, mean_of_views
 from pipedet.registry import MODELS
 from pipedet.structures import TipDataSample, split_unread
 
 
-class TipDetector(BaseModel):
-    """What every detector shares: modes, freezing, and predictions in the original image's pixels.
+class TipDetector(StagedModel):
+    """What every detector shares: enhancement, modes, predictions in the original image's pixels.
 
     Args:
+        enhancer: config of an `Enhancement`, or None; stages do not train it.
         score_threshold: the operating point, the score from which a candidate counts as a tip.
     """
 
-    def __init__(self, *, score_threshold: float) -> None:
+    def __init__(self, *, enhancer: dict | None, score_threshold: float) -> None:
         super().__init__(data_preprocessor=TipPreprocessor())
+        if enhancer is not None:
+            self.enhancer = MODELS.build(enhancer)
+        self.crop = 'none' if enhancer is None else self.enhancer.crop
         self.score_threshold = score_threshold
-        self._frozen: set[str] = set()
 
     @abstractmethod
     def _forward(self, inputs: Tensor) -> tuple | Tensor:
-        """Run the parts on (B, 1, H, W)."""
+        """Run the parts on enhanced (B, 1, H, W)."""
+
+    @abstractmethod
+    def _heatmap(self, inputs: Tensor) -> Tensor:
+        """Return the heatmap's logits of raw or enhanced (B, 1, H, W)."""
 
     @abstractmethod
     def _losses(
@@ -45,15 +51,53 @@ class TipDetector(BaseModel):
     def loss(self, inputs: Tensor, data_samples: list[TipDataSample]) -> dict[str, Tensor]:
         """Return named losses."""
         tips = [sample.gt_tips for sample in data_samples]
-        return self._losses(self._forward(inputs), tips, inputs.shape[-2:])
+        enhanced, proposals = self._enhance(inputs, tips)
+        losses = self._losses(self._forward(enhanced), tips, inputs.shape[-2:])
+        if proposals is not None:  # the raw image must go on to be understood
+            losses['loss_proposals'] = self.coarse.loss(proposals, tips)['loss_heatmap']
+        return losses
 
-    def read(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Return candidates (B, K, 2) in input pixels and scores (B, K); 0 is no candidate."""
-        return self._candidates(self._forward(inputs), inputs.shape[-2:])
+    def read(self, inputs: Tensor, tips: list[InstanceData] | None = None) -> tuple[Tensor, Tensor]:
+        """Return candidates (B, K, 2) in input pixels and scores (B, K); 0 is no candidate.
+
+        Args:
+            inputs: (B, 1, H, W), normalised.
+            tips: the labels, which an enhancer with crop='oracle' asks for.
+        """
+        return self._read(self._enhance(inputs, tips)[0])
 
     def predict(self, inputs: Tensor, data_samples: list[TipDataSample]) -> list[TipDataSample]:
         """Fill in `pred_tips`, in pixels of the original images."""
-        return self._fill_in(data_samples, *self.read(inputs))
+        tips = [sample.gt_tips for sample in data_samples]
+        return self._fill_in(data_samples, *self.read(inputs, tips))
+
+    def refuse_labels(self) -> None:
+        """Raise unless predictions need no labels: called wherever there are none."""
+        if self.crop == 'oracle':
+            raise ValueError(
+                "crop='oracle' enhances round the labelled tips, which are what is asked for: it "
+                "reproduces the paper's test only; use crop='none' or crop='proposed'"
+            )
+
+    def _enhance(
+        self, inputs: Tensor, tips: list[InstanceData] | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the enhanced images, and the heatmap of the raw ones where crops came from it."""
+        if 'enhancer' not in self._modules:
+            return inputs, None
+        if self.crop == 'none':
+            return self.enhancer(inputs), None
+        if self.crop == 'oracle':
+            if tips is None:
+                self.refuse_labels()
+            return self.enhancer.at(inputs, [t.points for t in tips]), None
+        proposals = self._heatmap(inputs)
+        points, scores = self.coarse.read(proposals.detach(), self.enhancer.proposals)
+        peaks = [p[s > 0] for p, s in zip(points, scores, strict=True)]
+        return self.enhancer.at(inputs, peaks), proposals
+
+    def _read(self, enhanced: Tensor) -> tuple[Tensor, Tensor]:
+        return self._candidates(self._forward(enhanced), enhanced.shape[-2:])
 
     def test_step(self, data: dict) -> list[TipDataSample]:
         """Predict a collated batch; images that could not be read come back without prediction."""
@@ -64,8 +108,9 @@ class TipDetector(BaseModel):
         """Return the total loss and the predictions of a collated batch, in one forward pass."""
         batch = self.data_preprocessor(data)
         inputs, samples = batch['inputs'], batch['data_samples']
-        outputs, size = self._forward(inputs), inputs.shape[-2:]
-        losses = self._losses(outputs, [sample.gt_tips for sample in samples], size)
+        tips = [sample.gt_tips for sample in samples]
+        outputs, size = self._forward(self._enhance(inputs, tips)[0]), inputs.shape[-2:]
+        losses = self._losses(outputs, tips, size)
         predicted = self._fill_in(samples, *self._candidates(outputs, size))
         return float(sum(losses.values())), predicted
 
@@ -77,7 +122,7 @@ class TipDetector(BaseModel):
             return self.loss(inputs, data_samples)
         if mode == 'predict':
             return self.predict(inputs, data_samples)
-        return self._forward(inputs)
+        return self._forward(self._enhance(inputs, None)[0])
 
     def _fill_in(
         self, data_samples: list[TipDataSample], points: Tensor, scores: Tensor
@@ -87,30 +132,13 @@ class TipDetector(BaseModel):
             sample.set_prediction(p[candidate], s[candidate], self.score_threshold)
         return data_samples
 
-    def train_only(self, parts: Sequence[str]) -> None:
-        """Freeze every part (child module) but these; frozen parts also stay in eval mode."""
-        names = {name for name, _ in self.named_children()} - {'data_preprocessor'}
-        unknown = set(parts) - names
-        if unknown:
-            raise ValueError(f'no part {sorted(unknown)} to train; there are {sorted(names)}')
-        self._frozen = names - set(parts)
-        for name, part in self.named_children():
-            part.requires_grad_(name not in self._frozen)
-        self.train(self.training)
-
-    def train(self, mode: bool = True) -> 'TipDetector':
-        """Switch the mode; BatchNorm of a frozen part keeps its running statistics."""
-        super().train(mode)
-        for name in self._frozen:
-            getattr(self, name).eval()
-        return self
-
 
 @MODELS.register_module()
 class HeatmapDetector(TipDetector):
     """Encoder and heatmap, its peaks the tips: any number of them up to `max_tips`.
 
     Args:
+        enhancer: see `TipDetector`.
         encoder: config of an encoder.
         coarse: config of a heatmap head; the encoder says its channels and stride.
         max_tips: the most tips in one image.
@@ -122,27 +150,30 @@ class HeatmapDetector(TipDetector):
     def __init__(
         self,
         *,
+        enhancer: dict | None,
         encoder: dict,
         coarse: dict,
         max_tips: int,
         average_views: bool,
         score_threshold: float,
     ) -> None:
-        super().__init__(score_threshold=score_threshold)
+        super().__init__(enhancer=enhancer, score_threshold=score_threshold)
         self.encoder = MODELS.build(encoder)
         self.coarse = _on_top_of(self.encoder, coarse)
         self.max_tips = max_tips
         self.average_views = average_views
 
-    def read(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Return candidates (B, K, 2) in input pixels and scores (B, K); 0 is no candidate."""
+    def _read(self, enhanced: Tensor) -> tuple[Tensor, Tensor]:
         if not self.average_views:
-            return super().read(inputs)
+            return super()._read(enhanced)
         # Logits, not probabilities: one blind view should not veto the others.
-        logits = mean_of_views(self._forward(eight_views(inputs)))
-        return self._candidates(logits, inputs.shape[-2:])
+        logits = mean_of_views(self._forward(eight_views(enhanced)))
+        return self._candidates(logits, enhanced.shape[-2:])
 
     def _forward(self, inputs: Tensor) -> Tensor:
+        return self._heatmap(inputs)
+
+    def _heatmap(self, inputs: Tensor) -> Tensor:
         return self.coarse(self.encoder(inputs))
 
     def _losses(
@@ -159,7 +190,7 @@ class CoarseToFineDetector(TipDetector):
     """The paper's assembly (eq. 2): enhancer, encoder, coarse heatmap, fine coordinates.
 
     Args:
-        enhancer: config of an image-to-image part (B, 1, H, W) -> (B, 1, H, W), or None.
+        enhancer: see `TipDetector`.
         encoder: config of an encoder.
         coarse: config of a heatmap head; the encoder says its channels and stride.
         fine: config of a head that reads the heatmap into slots.
@@ -175,15 +206,17 @@ class CoarseToFineDetector(TipDetector):
         fine: dict,
         score_threshold: float,
     ) -> None:
-        super().__init__(score_threshold=score_threshold)
-        self.enhancer = nn.Identity() if enhancer is None else MODELS.build(enhancer)
+        super().__init__(enhancer=enhancer, score_threshold=score_threshold)
         self.encoder = MODELS.build(encoder)
         self.coarse = _on_top_of(self.encoder, coarse)
         self.fine = MODELS.build(fine)
 
     def _forward(self, inputs: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        logits = self.coarse(self.encoder(self.enhancer(inputs)))
+        logits = self._heatmap(inputs)
         return logits, self.fine(logits.sigmoid())
+
+    def _heatmap(self, inputs: Tensor) -> Tensor:
+        return self.coarse(self.encoder(inputs))
 
     def _losses(
         self, outputs: tuple, tips: list[InstanceData], size: tuple[int, int]
@@ -204,8 +237,8 @@ def _on_top_of(encoder: nn.Module, head: dict) -> nn.Module:
     return MODELS.build(head | dict(in_channels=encoder.channels, stride=encoder.stride))
 
 
-def unwrap(model: nn.Module) -> TipDetector:
-    """Return the detector inside a distributed wrapper, or the model itself."""
+def unwrap(model: nn.Module) -> StagedModel:
+    """Return the model inside a distributed wrapper, or the model itself."""
     return model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
 
 

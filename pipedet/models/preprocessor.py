@@ -31,3 +31,28 @@ def normalise(images: Tensor) -> Tensor:
     middle, half = (high + low) / 2, (high - low) / 2
     scaled = (images - middle) / torch.where(half > 0, half, 1)
     return scaled.clamp(-3, 3)
+
+
+# Bright cells go beyond the percentiles; what lies at twice their distance is cut off.
+_UNIT_SPAN = 2.0
+
+
+def to_unit(normalised: Tensor) -> Tensor:
+    """Map `normalise`d images to the [0, 1] that image-to-image networks work in."""
+    return (0.5 + normalised / (2 * _UNIT_SPAN)).clamp(0, 1)
+
+
+def from_unit(images: Tensor) -> Tensor:
+    """Map images in [0, 1] back to what detectors see."""
+    return (images - 0.5) * (2 * _UNIT_SPAN)
+
+
+@MODELS.register_module()
+class PairPreprocessor(BaseDataPreprocessor):
+    """Stack pairs that are in [0, 1] already (`ToUnit`), and move them to the device."""
+
+    def forward(self, data: dict, training: bool = False) -> dict:
+        """Return `inputs` and `targets`, both (B, 1, H, W), and the samples as they came."""
+        data = self.cast_data(data)
+        images = {key: torch.stack(list(data[key])) for key in ('inputs', 'targets')}
+        return images | dict(data_samples=data['data_samples'])
