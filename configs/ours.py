@@ -1,8 +1,10 @@
-"""The paper's localiser (arXiv 2504.01044): ViT-B/16 heatmap, ResNet-18 coordinates, three stages.
+"""The paper's model (arXiv 2504.01044): CycleGAN, ViT-B/16 heatmap, ResNet-18 coordinates.
 
-Random weights, so that it trains on a machine without a model hub; `pretrained=True`, or the path
-of a weights file, starts from ImageNet as the paper does. An epoch is 1600 fresh scenes where the
-paper has one pass over its images. The CycleGAN before the encoder is not part of it yet.
+The CycleGAN is trained first, unless `first.weights` names a file, then the localiser in three
+stages. Random weights, so that it trains on a machine without a model hub; `pretrained=True`, or
+the path of a weights file, starts from ImageNet as the paper does. An epoch is 1600 fresh scenes
+where the paper has one pass over its images. The whole image is enhanced: `ours_oracle.py` has the
+paper's crops round the labels.
 """
 
 from mmengine.config import read_base
@@ -11,8 +13,10 @@ from pipedet.engine import Plateau, StagedTrainLoop
 from pipedet.models import (
     CoarseToFineDetector,
     DiceLoss,
+    Enhancement,
     HeatmapHead,
     HungarianMatcher,
+    ResNetGenerator,
     ResNetHead,
     TimmTransformer,
     TipDistanceLoss,
@@ -22,9 +26,15 @@ with read_base():
     from ._base_.runtime import *
     from ._base_.synthetic import *
 
+# What is trained before, into which part, and its share of a budget.
+first = dict(part='enhancer.generator', config='enhancers/cyclegan.py', weights=None, share=0.25)
 model = dict(
     type=CoarseToFineDetector,
-    enhancer=None,
+    enhancer=dict(
+        type=Enhancement,
+        generator=dict(type=ResNetGenerator, width=64, blocks=9),
+        crop='none',
+    ),
     encoder=dict(
         type=TimmTransformer, name='vit_base_patch16_224', image_size=256, pretrained=False
     ),

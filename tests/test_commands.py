@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from mmengine.config import Config
+from safetensors.torch import load_file
 
 from pipedet.apis import TipLocaliser
 from pipedet.cli import main
@@ -162,16 +164,73 @@ def test_weights_of_another_model_are_refused(tmp_path):
         main(['test', str(TINY), '--checkpoint', str(tmp_path / 'other.safetensors')])
 
 
-def test_two_gloo_ranks_train(tmp_path):
+def train_on_two_ranks(config, folder, *options):
     command = [
         sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2',
-        str(ROOT / 'tools' / 'train.py'), str(TINY), '--work-dir', str(tmp_path),
-        '--cfg-options', 'train_cfg.stages.0.epochs=1',
+        str(ROOT / 'tools' / 'train.py'), str(config), '--work-dir', str(folder),
+        '--cfg-options', 'train_cfg.stages.0.epochs=1', *options,
     ]  # fmt: skip
     env = os.environ | {'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''}
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-3000:]
-    record = json.loads((tmp_path / 'train.json').read_text())
+    return json.loads((folder / 'train.json').read_text())
+
+
+def test_two_gloo_ranks_train_an_adversarial_enhancer(tmp_path):
+    config = tiny_enhancer(tmp_path)
+    record = train_on_two_ranks(config, tmp_path / 'run')
+    assert record['ranks'] == 2 and record['stages'][0]['steps'] == 2
+    assert 'image/ssim' in json.loads((tmp_path / 'run/test/metrics.json').read_text())
+
+
+def tiny_enhancer(folder):
+    """Write a config of a CycleGAN of four channels and four scenes."""
+    config = Config.fromfile(ROOT / 'configs/enhancers/cyclegan_small.py')
+    config.model.generator.update(width=4, blocks=1)
+    config.model.critic.update(width=4, layers=2)
+    for part in ('source', 'target'):
+        config.train_dataloader.dataset[part].update(length=8, keep=False)
+    config.train_cfg.stages[0].epochs = 1
+    for loader in (config.val_dataloader, config.test_dataloader):
+        loader.update(num_workers=0, persistent_workers=False)
+        loader.dataset.length = 2
+    config.dump(folder / 'tiny_cyclegan.py')
+    return folder / 'tiny_cyclegan.py'
+
+
+def test_what_comes_first_is_trained_first_and_handed_on(tmp_path, capsys):
+    tiny_enhancer(tmp_path)
+    config = Config.fromfile(TINY)
+    config.first = dict(
+        part='enhancer.generator', config='tiny_cyclegan.py', weights=None, share=0.25
+    )
+    generator = dict(type='pipedet.ResNetGenerator', width=4, blocks=1)
+    config.model.enhancer = dict(type='pipedet.Enhancement', generator=generator, crop='proposed')
+    config.model.average_views = False
+    config.train_cfg.stages[0].epochs = 1
+    config.dump(tmp_path / 'both.py')
+    main(['train', str(tmp_path / 'both.py'), '--work-dir', str(tmp_path / 'run')])
+    first = load_file(tmp_path / 'run/first/model.safetensors')
+    after = load_file(tmp_path / 'run/model.safetensors')
+    handed = [key for key in after if key.startswith('enhancer.generator.')]
+    assert handed
+    for key in handed:
+        assert torch.equal(after[key], first[key.removeprefix('enhancer.')])
+    report = json.loads((tmp_path / 'run/test/metrics.json').read_text())
+    assert report['context']['enhanced'] == 'crops at proposed tips'
+    with pytest.raises(SystemExit, match='holds a run'):
+        main(['train', str(tmp_path / 'both.py'), '--work-dir', str(tmp_path / 'run')])
+
+
+def test_labels_are_refused_where_there_are_none(tmp_path):
+    config = str(ROOT / 'configs/ours_oracle.py')
+    small = ['--cfg-options', 'model.encoder.name=vit_tiny_patch16_224']
+    with pytest.raises(SystemExit, match='labelled tips'):
+        main(['latency', config, '--work-dir', str(tmp_path), *small])
+
+
+def test_two_gloo_ranks_train(tmp_path):
+    record = train_on_two_ranks(TINY, tmp_path)
     # 16 scenes, 4 a batch, two ranks: two steps each.
     assert record['stages'][0]['steps'] == 2
     assert json.loads((tmp_path / 'test' / 'metrics.json').read_text())['overall']['images'] == 8

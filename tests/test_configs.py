@@ -10,7 +10,9 @@ from mmengine.dataset import pseudo_collate
 from pipedet.registry import DATASETS, HOOKS, METRICS, MODELS
 
 ROOT = Path(__file__).parent.parent / 'configs'
-CONFIGS = sorted(p for p in ROOT.rglob('*.py') if '_base_' not in p.parts)
+ALL = sorted(p for p in ROOT.rglob('*.py') if '_base_' not in p.parts)
+ENHANCERS = [p for p in ALL if p.parent.name == 'enhancers']
+CONFIGS = [p for p in ALL if p not in ENHANCERS]
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda p: str(p.relative_to(ROOT)))
@@ -33,6 +35,30 @@ def test_config_builds_trains_and_predicts(path):
     assert sample.pred_tips.points.shape[1] == 2
     METRICS.build(config.test_evaluator).process(batch, [sample.to_dict()])
     assert DATASETS.build(config.test_dataloader.dataset)[0]['inputs'].shape == (1, 256, 256)
+
+
+@pytest.mark.parametrize('path', ENHANCERS, ids=lambda p: p.stem)
+def test_enhancer_config_builds_trains_and_enhances(path):
+    config = Config.fromfile(path)
+    model = MODELS.build(config.model)
+    dataset = DATASETS.build(config.train_dataloader.dataset)
+    batch = pseudo_collate([dataset[i] for i in range(2)])
+    for stage in config.train_cfg.stages:
+        HOOKS.build(stage.schedule)
+        model.train_only(stage.parts)
+    model.train()
+    losses = model(**model.data_preprocessor(batch, training=True), mode='loss')
+    total = sum(losses.values())
+    total.backward()
+    assert total.isfinite()
+    model.eval()
+    with torch.no_grad():
+        sample = model.test_step(batch)[0]
+    assert sample.enhanced.shape == batch['inputs'][0].shape[1:]
+    assert 0 <= sample.enhanced.min() and sample.enhanced.max() <= 1
+    metric = METRICS.build(config.test_evaluator)
+    metric.process(batch, [sample.to_dict()])
+    assert 0 < metric.evaluate(1)['image/ssim_before'] <= 1
 
 
 def test_a_part_can_be_named_by_a_string():

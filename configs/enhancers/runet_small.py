@@ -2,6 +2,8 @@
 
 from mmengine.config import read_base
 
+from pipedet.engine import Muon
+
 with read_base():
     from .._base_.small_patches import kept_patches
     from .runet import *
@@ -9,3 +11,6 @@ with read_base():
 model.generator.widths = (8, 16, 32, 64, 128)
 train_dataloader.update(num_workers=0, persistent_workers=False)
 train_dataloader.dataset.update(kept_patches)
+# Muon learns from fewer images than Adam.
+optim_wrapper.optimizer = dict(type=Muon, lr=0.02)
+train_cfg.stages[0].lr = 0.02

@@ -5,6 +5,7 @@ import json
 import sys
 from pathlib import Path
 
+from mmengine.config import Config
 from mmengine.dist import broadcast_object_list, get_world_size, is_main_process
 from mmengine.hooks import LoggerHook
 from mmengine.runner import set_random_seed
@@ -14,7 +15,7 @@ from pipedet.commands.common import add_config_arguments, build_runner, device_n
 from pipedet.commands.test import run_test
 from pipedet.engine import TipRunner
 from pipedet.engine.budget import describe_plan, parse_duration, plan
-from pipedet.engine.checkpoint import checkpoints, save_weights
+from pipedet.engine.checkpoint import checkpoints, load_part, save_weights
 from pipedet.models.detectors import count_parameters, unwrap
 from pipedet.visualization import plot_curves
 
@@ -32,21 +33,68 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Train, then test."""
+    """Train what comes first, where the config names it, then the config itself; then test."""
     config = load_config(args)
+    _refuse_to_overwrite(Path(config.work_dir), args.resume)
+    first = config.get('first')
+    if first is None:
+        train(config, args, args.budget)
+    elif first.weights is not None:
+        train(config, args, args.budget, Path(first.weights))
+    else:
+        weights = _train_first(config, args)
+        train(config, args, args.budget and args.budget * (1 - first.share), weights)
+
+
+def _train_first(config: Config, args: argparse.Namespace) -> Path:
+    """Train the config that `first` names, in a folder of its own; return its weights."""
+    first = config.first
+    own = Config.fromfile(Path(config.filename).parent / first.config)
+    own.work_dir = str(Path(config.work_dir) / 'first')
+    weights = Path(own.work_dir) / 'model.safetensors'
+    if not (args.resume and weights.is_file()):
+        print(f'first {first.part} is trained ({first.config}), then {args.config.name}')
+        train(own, args, args.budget and args.budget * first.share)
+    return weights
+
+
+def _refuse_to_overwrite(folder: Path, resume: bool) -> None:
+    if resume:
+        return
+    for run in (folder, folder / 'first'):
+        if checkpoints(run):
+            raise ValueError(
+                f'{run} holds a run: add --resume to continue it, or choose another --work-dir'
+            )
+
+
+def train(
+    config: Config,
+    args: argparse.Namespace,
+    budget_s: float | None,
+    first_weights: Path | None = None,
+) -> None:
+    """Train one config in its run folder, then test.
+
+    Args:
+        config: the config.
+        args: of the command, for `seed` and `resume`.
+        budget_s: wall clock to fit the training into, None for the full recipe.
+        first_weights: weights of the run that came first, for the part that `first` names.
+    """
     folder = Path(config.work_dir)
-    if checkpoints(folder) and not args.resume:
-        raise ValueError(
-            f'{folder} holds a run: add --resume to continue it, or choose another --work-dir'
-        )
     if args.seed is not None:
-        config.randomness.seed = config.train_dataloader.dataset.seed = args.seed
+        config.randomness.seed = args.seed
+        _reseed(config.train_dataloader.dataset, args.seed)
     streams = [config[f'{name}_dataloader'].dataset for name in ('train', 'val')]
     if all('recipes' in s for s in streams) and streams[0].seed == streams[1].seed:
         raise ValueError(f'seed {streams[0].seed} is that of the validation scenes: choose another')
     config.resume = args.resume
     runner = build_runner(config)
-    planned = _announce(runner, args.budget)
+    if first_weights is not None:
+        load_part(first_weights, 'generator', unwrap(runner.model).get_submodule(config.first.part))
+        runner.logger.info(f'{config.first.part}: weights of {first_weights}')
+    planned = _announce(runner, budget_s)
     if is_main_process():
         _write_provenance(runner, folder)
     # Probing drew random numbers; training starts from the seed whether it was probed or not.
@@ -57,7 +105,7 @@ def run(args: argparse.Namespace) -> None:
         command=' '.join(sys.argv[1:]),
         device=device_name(next(runner.model.parameters()).device),
         ranks=ranks,
-        budget_s=args.budget,
+        budget_s=budget_s,
         planned=planned,
         train_s=round(sum(s.elapsed_s for s in loop.stages), 1),
         stages=[
@@ -78,6 +126,15 @@ def run(args: argparse.Namespace) -> None:
         raise RuntimeError(
             f'{len(failures)} saves failed, the run is otherwise whole: {failures[-1]}'
         )
+
+
+def _reseed(dataset: Config, seed: int) -> None:
+    """Give a dataset, or every one that it is joined from, another seed."""
+    parts = [*dataset.get('sets', []), *(dataset[k] for k in ('source', 'target') if k in dataset)]
+    for part in parts:
+        _reseed(part, seed)
+    if not parts:
+        dataset.seed = seed
 
 
 def _announce(runner: TipRunner, budget_s: float | None) -> list[dict]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from pipedet.formats.digest import sha256_of
 
@@ -158,18 +158,35 @@ def load_weights(path: Path, model: nn.Module) -> None:
     Raises:
         RuntimeError: the file cannot be read, or is of another model; it names the file.
     """
+    _load_state(path, _read_weights(path), model)
+
+
+def load_part(path: Path, name: str, part: nn.Module) -> None:
+    """Load the weights of part `name` of the model saved in `path`; raises as `load_weights`."""
+    prefix = f'{name}.'
+    state = {
+        key.removeprefix(prefix): value
+        for key, value in _read_weights(path).items()
+        if key.startswith(prefix)
+    }
+    _load_state(path, state, part)
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise FileNotFoundError(
             f'no weights at {path}: train first (pipedet train CONFIG) or give --checkpoint'
         )
-    if path.suffix == '.safetensors':
-        check_digest(path)
-        try:
-            state = load_file(path)
-        except Exception as error:  # SafetensorError is not exported by every version
-            raise DamagedFileError(f'cannot read weights from {path}: {error}') from error
-    else:
-        state = load_checkpoint(path)['model']
+    if path.suffix != '.safetensors':
+        return load_checkpoint(path)['model']
+    check_digest(path)
+    try:
+        return load_file(path)
+    except Exception as error:  # SafetensorError is not exported by every version
+        raise DamagedFileError(f'cannot read weights from {path}: {error}') from error
+
+
+def _load_state(path: Path, state: dict[str, Tensor], model: nn.Module) -> None:
     try:
         model.load_state_dict(state, strict=True)
     except RuntimeError as error:

@@ -25,12 +25,20 @@ def normalise(images: Tensor) -> Tensor:
     A flat image becomes zeros. `images` is (B, 1, H, W), any unit.
     """
     # Every third pixel of every third row is plenty for a percentile, and a sort is not free.
-    sample = images[..., ::3, ::3].flatten(1)
+    return scale_between(images, *percentiles(images[..., ::3, ::3]))
+
+
+def percentiles(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the 1st and the 99th percentile of each image, (B, 1, 1, 1) both."""
     edges = images.new_tensor([0.01, 0.99])
-    low, high = sample.quantile(edges, dim=1)[..., None, None, None]
+    low, high = images.flatten(1).quantile(edges, dim=1)[..., None, None, None]
+    return low, high
+
+
+def scale_between(images: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Map `low` to -1 and `high` to 1, and clip at three times that."""
     middle, half = (high + low) / 2, (high - low) / 2
-    scaled = (images - middle) / torch.where(half > 0, half, 1)
-    return scaled.clamp(-3, 3)
+    return ((images - middle) / torch.where(half > 0, half, 1)).clamp(-3, 3)
 
 
 # Bright cells go beyond the percentiles; what lies at twice their distance is cut off.

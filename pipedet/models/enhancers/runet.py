@@ -46,8 +46,10 @@ class _Residual(nn.Module):
             nn.ReLU(),
             nn.Conv2d(out, out, 3, padding=1, bias=False), nn.BatchNorm2d(out),
         )  # fmt: skip
+        # The mean of four pixels, not one of them; and torch 2.15 corrupts memory in the backward
+        # pass of a strided 1x1 convolution of four channels (channels last, CPU).
         self.shortcut = nn.Sequential(
-            nn.Conv2d(channels, out, 1, stride, bias=False), nn.BatchNorm2d(out)
+            nn.AvgPool2d(stride), nn.Conv2d(channels, out, 1, bias=False), nn.BatchNorm2d(out)
         )
 
     def forward(self, features: Tensor) -> Tensor:
