@@ -1,12 +1,21 @@
-"""The paper's enhancer (III.A, IV.C): CycleGAN from in vivo to ex vivo, on 80x80 crops.
+"""The paper's enhancer (III.A, IV.C): CycleGAN from in vivo to a clear background, on 80x80 crops.
 
-An epoch is 1600 fresh pairs of crops where the paper has 6584 images.
+The target are other scenes in a clear bath. The paper's, brightfield images of one pipette, is in
+`cyclegan_brightfield_small.py`: between shadows and refracted light there is no telling what should
+become what. An epoch is 1600 fresh pairs of crops where the paper has 6584 images.
 """
 
 from mmengine.config import read_base
 from torch.optim import Adam
 
-from pipedet.datasets import CropAtTip, PackTips, SyntheticPipettes, ToUnit, UnpairedDomains
+from pipedet.datasets import (
+    ClearScenes,
+    CropAtTip,
+    PackTips,
+    SyntheticPipettes,
+    ToUnit,
+    UnpairedDomains,
+)
 from pipedet.engine import HoldThenLinear, PlayersConstructor, StagedTrainLoop
 from pipedet.models import CycleGANEnhancer, PatchCritic, ResNetGenerator
 
@@ -32,8 +41,8 @@ train_dataloader.dataset = dict(
         seed=1,
     ),
     target=dict(
-        type=SyntheticPipettes,
-        recipes=dict(brightfield=1.0),
+        type=ClearScenes,
+        recipes=dict(standard=1.0),
         length=1600,
         pipeline=crop_pipeline,
         seed=4,

@@ -12,7 +12,7 @@ from pipedet import __version__
 from pipedet.commands.common import add_config_arguments, build_runner, device_name, load_config
 from pipedet.engine import TipRunner
 from pipedet.engine.checkpoint import load_weights
-from pipedet.models.detectors import unwrap
+from pipedet.models.detectors import TipDetector, unwrap
 from pipedet.models.parts import StagedModel
 
 ORACLE_NOTE = 'crops at the LABELLED tips: labels are seen at test time, for reproduction only'
@@ -80,5 +80,7 @@ def run_test(runner: TipRunner, folder: Path, context: dict[str, Any]) -> None:
 
 def _crop(model: StagedModel) -> dict[str, str]:
     """Say where an enhancer was applied: labels seen at test time must not go unmentioned."""
+    if not isinstance(model, TipDetector) or model.enhancer is None:
+        return {}
     notes = dict(none='whole image', proposed='crops at proposed tips', oracle=ORACLE_NOTE)
-    return {'enhanced': notes[model.crop]} if hasattr(model, 'enhancer') else {}
+    return {'enhanced': notes[model.enhancer.crop]}

@@ -3,7 +3,14 @@
 from pipedet.datasets.base import TipDataset
 from pipedet.datasets.joint import JointPipettes
 from pipedet.datasets.packing import PackTips, Photometric
-from pipedet.datasets.pairs import CropAtTip, PackPair, ScenePairs, ToUnit, UnpairedDomains
+from pipedet.datasets.pairs import (
+    ClearScenes,
+    CropAtTip,
+    PackPair,
+    ScenePairs,
+    ToUnit,
+    UnpairedDomains,
+)
 from pipedet.datasets.pipette_images import DatasetError, PipetteImages
 from pipedet.datasets.sampler import EpochSampler
 from pipedet.datasets.synthetic import FrozenPipettes, SyntheticPipettes

@@ -30,6 +30,18 @@ class ScenePairs(SyntheticPipettes):
         return super().results_of(drawn, recipe, index) | dict(clean=clean_image(drawn.scene))
 
 
+@DATASETS.register_module()
+class ClearScenes(SyntheticPipettes):
+    """Clean images alone: a domain that looks like pipettes in a clear bath.
+
+    Arguments are those of `SyntheticPipettes`.
+    """
+
+    def results_of(self, drawn: LabelledScene, recipe: str, index: int) -> dict:
+        """Put the clean image in the place of the exposed one."""
+        return super().results_of(drawn, recipe, index) | dict(image=clean_image(drawn.scene))
+
+
 def clean_image(scene: Scene) -> np.ndarray:
     """Return the expected image of a scene (a batch of 1) without its clutter, (H, W) float32.
 

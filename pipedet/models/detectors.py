@@ -25,9 +25,7 @@ class TipDetector(StagedModel):
 
     def __init__(self, *, enhancer: dict | None, score_threshold: float) -> None:
         super().__init__(data_preprocessor=TipPreprocessor())
-        if enhancer is not None:
-            self.enhancer = MODELS.build(enhancer)
-        self.crop = 'none' if enhancer is None else self.enhancer.crop
+        self.enhancer = None if enhancer is None else MODELS.build(enhancer)
         self.score_threshold = score_threshold
 
     @abstractmethod
@@ -73,7 +71,7 @@ class TipDetector(StagedModel):
 
     def refuse_labels(self) -> None:
         """Raise unless predictions need no labels: called wherever there are none."""
-        if self.crop == 'oracle':
+        if self.enhancer is not None and self.enhancer.crop == 'oracle':
             raise ValueError(
                 "crop='oracle' enhances round the labelled tips, which are what is asked for: it "
                 "reproduces the paper's test only; use crop='none' or crop='proposed'"
@@ -83,11 +81,11 @@ class TipDetector(StagedModel):
         self, inputs: Tensor, tips: list[InstanceData] | None
     ) -> tuple[Tensor, Tensor | None]:
         """Return the enhanced images, and the heatmap of the raw ones where crops came from it."""
-        if 'enhancer' not in self._modules:
+        if self.enhancer is None:
             return inputs, None
-        if self.crop == 'none':
+        if self.enhancer.crop == 'none':
             return self.enhancer(inputs), None
-        if self.crop == 'oracle':
+        if self.enhancer.crop == 'oracle':
             if tips is None:
                 self.refuse_labels()
             return self.enhancer.at(inputs, [t.points for t in tips]), None
