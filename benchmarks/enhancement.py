@@ -52,15 +52,18 @@ IMAGES = 200  # for distances between sets of images
 def main(args: argparse.Namespace) -> None:
     """Measure what is missing, then write the table."""
     tune_cpu()
-    result = json.loads(OUT.read_text()) if OUT.is_file() else dict(cells={}, images={})
-    result |= dict(
+    settings = dict(
         device=device_name('cuda' if torch.cuda.is_available() else 'cpu'),
-        date=datetime.date.today().isoformat(),
         torch=torch.__version__,
         localiser=args.localiser.name,
-        fine_tuning=dict(steps=args.steps, batch=8, lr=args.lr, seed=0),
-        test=dict(set='standard', scenes=args.scenes),
+        fine_tuning=dict(steps=args.steps, lr=args.lr, seed=0),
+        test=dict(set='standard', scenes=args.scenes, contrast_scenes=args.contrast_scenes),
+        weights={run.name: _digest(run) for run in (args.localiser, *args.enhancers)},
     )
+    result = json.loads(OUT.read_text()) if OUT.is_file() else {}
+    if result.get('settings') != settings:  # figures of other weights or steps are no use
+        result = dict(settings=settings, cells={}, images={})
+    result['date'] = datetime.date.today().isoformat()
     generators = _generators(args.enhancers)
     for name, (config, weights) in generators.items():
         if name not in result['images']:
@@ -85,6 +88,10 @@ def _generators(runs: list[Path]) -> dict[str, tuple[dict, Path | None]]:
         config = Config.fromfile(run / 'config.py').model.generator
         found[run.name] = (config, run / 'model.safetensors')
     return found
+
+
+def _digest(run: Path) -> str:
+    return (run / 'model.safetensors.sha256').read_text().split()[0]
 
 
 def _build(config: dict, weights: Path | None) -> torch.nn.Module:
@@ -153,7 +160,7 @@ def measure_localisation(
     cfg = Config.fromfile(args.localiser / 'config.py')
     cfg.model.average_views = False
     cfg.model.enhancer = config and dict(type='pipedet.Enhancement', generator=config, crop=crop)
-    cfg.train_dataloader.dataset.length = 8 * args.steps
+    cfg.train_dataloader.dataset.length = cfg.train_dataloader.batch_size * args.steps
     cfg.train_dataloader.dataset.seed = 5  # scenes that the localiser has not seen
     stage = cfg.train_cfg.stages[0]
     stage.epochs, stage.lr = 1, args.lr
@@ -194,12 +201,11 @@ def test(model: HeatmapDetector, scenes: int) -> list:
 
 def table(result: dict) -> str:
     """Return both tables in Markdown."""
-    tuning, lines = result['fine_tuning'], []
-    lines += [
-        f'{result["device"]}; {result["date"]}; torch {result["torch"]}. Localiser: '
-        f'{result["localiser"]} with one view, trained on for {tuning["steps"]} steps of '
-        f'{tuning["batch"]} in each cell, tested on the first {result["test"]["scenes"]} scenes of '
-        '`standard`; synthetic.\n',
+    own = result['settings']
+    lines = [
+        f'{own["device"]}; {result["date"]}; torch {own["torch"]}. Localiser: {own["localiser"]}, '
+        f'one view, trained on for {own["fine_tuning"]["steps"]} steps in each cell, tested on the '
+        f'first {own["test"]["scenes"]} scenes of `standard`; synthetic.\n',
         '| enhancer | crop | within 3 um, % | 5 | 10 | CNR >= 1: 3 | 5 | 10 | F1@5, % | p50, ms '
         '| p99 | GFLOP |',
         '|---|---|---|---|---|---|---|---|---|---|---|---|',

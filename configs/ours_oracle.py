@@ -1,4 +1,4 @@
-"""The paper's model as it was tested: crops round the labelled tips are enhanced (III.A).
+"""The paper's way to apply its enhancer: to crops round the labelled tips (III.A).
 
 For reproduction only: predictions need the labels, and `predict` and `latency` refuse it.
 """

@@ -10,7 +10,7 @@ from mmengine.dataset import Compose, pseudo_collate
 
 from pipedet.engine.checkpoint import load_weights
 from pipedet.engine.cpu import tune_cpu
-from pipedet.registry import MODELS
+from pipedet.models.detectors import build_detector
 
 
 @dataclass
@@ -40,8 +40,8 @@ class TipLocaliser:
     def __init__(self, config: str | Path, weights: str | Path, device: str = 'cpu') -> None:
         tune_cpu()
         config = Config.fromfile(config)
-        self.model = MODELS.build(config.model).to(device, memory_format=torch.channels_last).eval()
-        self.model.refuse_labels()
+        self.model = build_detector(config.model)
+        self.model.to(device, memory_format=torch.channels_last).eval()
         load_weights(Path(weights), self.model)
         self.pipeline = Compose(config.predict_pipeline)
 

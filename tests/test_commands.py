@@ -222,6 +222,35 @@ def test_what_comes_first_is_trained_first_and_handed_on(tmp_path, capsys):
         main(['train', str(tmp_path / 'both.py'), '--work-dir', str(tmp_path / 'run')])
 
 
+def test_what_comes_first_is_checked_before_it_is_trained(tmp_path):
+    tiny_enhancer(tmp_path)
+    config = Config.fromfile(TINY)
+    config.first = dict(
+        part='enhancer.generator', config='tiny_cyclegan.py', weights=None, share=0.25
+    )
+    generator = dict(type='pipedet.ResNetGenerator', width=8, blocks=1)
+    config.model.enhancer = dict(type='pipedet.Enhancement', generator=generator, crop='none')
+    config.dump(tmp_path / 'both.py')
+    command = ['train', str(tmp_path / 'both.py'), '--work-dir', str(tmp_path / 'run')]
+    with pytest.raises(SystemExit, match='another network'):
+        main(command)
+    with pytest.raises(SystemExit, match='seed 2 is that of the validation'):
+        main([*command, '--seed', '2'])
+    assert not (tmp_path / 'run/first/model.safetensors').exists()
+
+
+@pytest.mark.parametrize('seed', ['2', '3'])
+def test_domains_keep_clear_of_the_scenes_to_judge_by(tmp_path, seed):
+    config = str(tiny_enhancer(tmp_path))
+    with pytest.raises(SystemExit, match=f'seed {seed} is that of'):
+        main(['train', config, '--work-dir', str(tmp_path / 'run'), '--seed', seed])
+
+
+def test_an_enhancer_alone_finds_no_tips(tmp_path):
+    with pytest.raises(SystemExit, match='finds no tips'):
+        main(['latency', str(tiny_enhancer(tmp_path)), '--work-dir', str(tmp_path / 'run')])
+
+
 def test_labels_are_refused_where_there_are_none(tmp_path):
     config = str(ROOT / 'configs/ours_oracle.py')
     small = ['--cfg-options', 'model.encoder.name=vit_tiny_patch16_224']

@@ -1,5 +1,6 @@
 """Enhancers: losses that mean what they say, crops that stay in place, labels never needed."""
 
+import copy
 from functools import partial
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from mmengine.config import Config
 from mmengine.structures import InstanceData
 
 from pipedet.commands.common import build_runner
-from pipedet.engine import HoldThenLinear
+from pipedet.engine import HoldThenLinear, PlayersConstructor, players
 from pipedet.engine.checkpoint import load_part, save_weights
+from pipedet.engine.players import AveragingOptimWrapper
 from pipedet.evaluation.frechet import frechet_distance
 from pipedet.evaluation.tip_contrast import measure_tip_contrast
 from pipedet.models import (
@@ -27,10 +29,12 @@ from pipedet.models import (
     UNetGenerator,
 )
 from pipedet.models.detectors import unwrap
+from pipedet.models.enhancers import enhancement
 from pipedet.models.enhancers.cyclegan import ImagePool
 from pipedet.models.image_losses import correlation, cosine_distance, ssim
 from pipedet.models.preprocessor import from_unit, to_unit
 from pipedet.registry import MODELS
+from pipedet.structures import TipDataSample
 from pipedet.synthesis import draw_scene
 
 CONFIGS = Path(__file__).parent.parent / 'configs'
@@ -105,6 +109,11 @@ def test_classical_enhancers_keep_shape_range_and_order(config):
     assert torch.equal(net(images.flip(0)), both.flip(0))
 
 
+def test_clip_limit_acts():
+    image = torch.linspace(0.4, 0.6, 256).expand(1, 1, 256, 256) + 0.02 * torch.rand(256, 256)
+    assert CLAHE(clip_limit=2.0)(image).std() < 0.8 * CLAHE(clip_limit=40.0)(image).std()
+
+
 def test_non_local_means_removes_noise():
     clean = torch.full((1, 1, 64, 64), 0.5)
     clean[..., 20:44] = 0.7
@@ -126,7 +135,8 @@ class Invert(torch.nn.Module):
 @pytest.fixture
 def inverting(monkeypatch):
     monkeypatch.setitem(MODELS.module_dict, 'Invert', Invert)
-    return partial(Enhancement, generator=dict(type=Invert), size=16)
+    monkeypatch.setattr(enhancement, 'SIZE', 16)
+    return partial(Enhancement, generator=dict(type=Invert))
 
 
 def test_crops_are_enhanced_in_place_and_padded_at_the_border(inverting):
@@ -155,7 +165,7 @@ def detector(crop):
     config = Config.fromfile(CONFIGS / '_base_' / 'tiny.py').model
     config.encoder.name, config.average_views = 'mobilenetv4_conv_small_050', False
     generator = dict(type=ResNetGenerator, width=4, blocks=1)
-    config.enhancer = dict(type=Enhancement, generator=generator, crop=crop, size=32)
+    config.enhancer = dict(type=Enhancement, generator=generator, crop=crop)
     return MODELS.build(config).eval().requires_grad_(False)
 
 
@@ -191,19 +201,51 @@ def test_pool_shows_old_images_half_the_time():
     assert 0.35 < old < 0.65
 
 
-def test_players_train_in_turn():
+def batch_of_two():
+    sample = TipDataSample(metainfo=dict(source='a'))
+    images = torch.rand(4, 1, 32, 32)
+    return dict(inputs=[*images[:2]], targets=[*images[2:]], data_samples=[sample] * 2)
+
+
+def by_descent(model):
+    cfg = dict(optimizer=dict(type=torch.optim.SGD, lr=0.1))
+    return PlayersConstructor(cfg)(model)
+
+
+def test_a_critic_moves_by_its_own_loss_alone():
+    model, batch = cyclegan(), batch_of_two()
+    twin = copy.deepcopy(model)
+    inputs, targets = (torch.stack(batch[key]) for key in ('inputs', 'targets'))
+    _, fakes = twin.generator_losses(inputs, targets)
+    twin.zero_grad()
+    sum(twin.critic_losses(inputs, targets, fakes).values()).backward()
+    model.train_step(batch, by_descent(model))
+    pairs = zip(model.critic_exvivo.parameters(), twin.critic_exvivo.parameters(), strict=True)
+    for after, before in pairs:
+        assert torch.allclose(after, before - 0.1 * before.grad, atol=1e-6)
+    moved = zip(model.generator.parameters(), twin.generator.parameters(), strict=True)
+    assert all(not torch.equal(a, b) for a, b in moved)
+
+
+def test_ranks_step_by_the_mean_of_their_gradients(monkeypatch):
+    weight = torch.nn.Parameter(torch.zeros(2))
+    wrapper = AveragingOptimWrapper(torch.optim.SGD([weight], lr=1.0))
+    other = torch.tensor([2.0, -6.0])  # the other rank's gradient
+    monkeypatch.setattr(players, 'get_world_size', lambda: 2)
+    monkeypatch.setattr(players, 'all_reduce', lambda g, op: g.copy_((g + other) / 2))
+    wrapper.update_params((weight * torch.tensor([4.0, 0.0])).sum())
+    assert weight.tolist() == [-3.0, 3.0]
+
+
+def test_players_take_the_options_of_a_wrapper():
+    cfg = dict(optimizer=dict(type=torch.optim.SGD, lr=0.1), clip_grad=dict(max_norm=1e-9))
     model = cyclegan()
-    inputs, targets = torch.rand(2, 2, 1, 32, 32)
-    model._ask_for_gradients('critics', False)
-    losses, fakes = model.generator_losses(inputs, targets)
-    sum(losses.values()).backward()
-    assert all(w.grad is None for w in model.critic_exvivo.parameters())
-    assert all(w.grad is not None for w in model.inverse.parameters())
-    model.zero_grad()
-    model._ask_for_gradients('critics', True)
-    sum(model.critic_losses(inputs, targets, fakes).values()).backward()
-    assert all(w.grad is None for w in model.generator.parameters())
-    assert all(w.grad is not None for w in model.critic_invivo.parameters())
+    before = copy.deepcopy(model.state_dict())
+    model.train_step(batch_of_two(), PlayersConstructor(cfg)(model))
+    for name, weight in model.generator.named_parameters():
+        assert torch.allclose(weight, before[f'generator.{name}'], atol=1e-6)
+    with pytest.raises(ValueError, match='paramwise_cfg'):
+        PlayersConstructor(cfg, dict(bias_lr_mult=2))
 
 
 def test_hold_then_linear():
@@ -240,7 +282,8 @@ def tiny_run(name, folder, resume=False):
 
 
 @pytest.mark.parametrize('name', ['cyclegan', 'pix2pix', 'runet'])
-def test_stopped_enhancer_goes_on_where_it_was(tmp_path, name):
+def test_stopped_enhancer_goes_on_where_it_was(tmp_path, name, monkeypatch):
+    monkeypatch.setattr(ImagePool, 'SIZE', 2)  # full after one step: old images are shown
     whole = tiny_run(name, tmp_path / 'whole')
     whole.train()
     broken = tiny_run(name, tmp_path / 'broken')

@@ -2,7 +2,6 @@
 
 from mmengine.config import read_base
 from mmengine.dataset import DefaultSampler
-from torch.optim import Adam
 
 from pipedet.datasets import CropAtTip, EpochSampler, PackPair, ScenePairs, ToUnit
 from pipedet.engine import PictureGrid
@@ -13,6 +12,9 @@ with read_base():
 
 custom_hooks = [dict(type=PictureGrid)]
 pair_pipeline = [dict(type=ToUnit), dict(type=PackPair)]
+patch_pipeline = [
+    dict(type=ToUnit), dict(type=CropAtTip, size=128, jitter=48), dict(type=PackPair)
+]  # fmt: skip
 train_dataloader = dict(
     batch_size=8,
     num_workers=1,
@@ -22,9 +24,7 @@ train_dataloader = dict(
         type=ScenePairs,
         recipes=dict(training=1.0),
         length=1600,
-        pipeline=[
-            dict(type=ToUnit), dict(type=CropAtTip, size=128, jitter=48), dict(type=PackPair)
-        ],
+        pipeline=patch_pipeline,
         seed=1,
     ),
 )  # fmt: skip

@@ -1,6 +1,11 @@
 """Patches of kept scenes, mirrored and turned anew: rendering would be half the time."""
 
-from pipedet.datasets import CropAtTip, PackPair, RandomFlip, RandomTurn, ToUnit, Warp
+from mmengine.config import read_base
+
+from pipedet.datasets import RandomFlip, RandomTurn, Warp
+
+with read_base():
+    from .enhancers import *
 
 kept_patches = dict(
     length=2400,
@@ -9,8 +14,6 @@ kept_patches = dict(
         dict(type=RandomFlip, vertical=0.0),
         dict(type=RandomTurn),
         dict(type=Warp),
-        dict(type=ToUnit),
-        dict(type=CropAtTip, size=128, jitter=48),
-        dict(type=PackPair),
+        *patch_pipeline,
     ],
 )

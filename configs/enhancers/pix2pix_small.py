@@ -3,7 +3,7 @@
 from mmengine.config import read_base
 
 with read_base():
-    from .._base_.small_patches import kept_patches
+    from .._base_.small_patches import *
     from .pix2pix import *
 
 model.generator.width = 16

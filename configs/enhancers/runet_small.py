@@ -5,7 +5,7 @@ from mmengine.config import read_base
 from pipedet.engine import Muon
 
 with read_base():
-    from .._base_.small_patches import kept_patches
+    from .._base_.small_patches import *
     from .runet import *
 
 model.generator.widths = (8, 16, 32, 64, 128)

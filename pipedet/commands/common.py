@@ -47,7 +47,7 @@ def build_runner(config: Config) -> TipRunner:
     config.launcher = 'none'
     if int(os.environ.get('WORLD_SIZE', 1)) > 1:
         config.launcher = 'pytorch'
-        if not torch.cuda.is_available():
+        if not torch.cuda.is_available() and not torch.distributed.is_initialized():
             # mmengine's launcher would ask for CUDA; a group that exists it leaves alone.
             torch.distributed.init_process_group('gloo')
     elif int(os.environ.get('SLURM_STEP_NUM_TASKS', 1)) > 1:  # set by srun, not by salloc

@@ -13,9 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pipedet.commands.common import add_config_arguments, device_name, load_config
 from pipedet.engine.cpu import tune_cpu
-from pipedet.models.detectors import TipDetector, count_parameters
+from pipedet.models.detectors import TipDetector, build_detector, count_parameters
 from pipedet.models.preprocessor import normalise
-from pipedet.registry import MODELS
 
 SIZE = 256
 
@@ -63,8 +62,7 @@ def measure(config: Config, device: str, batches: list[int], warmup: int, runs: 
     A run goes from raw 256x256 images on the device, normalisation included, to tips on the CPU;
     reading the result back synchronises a GPU.
     """
-    model = MODELS.build(config.model).to(device, memory_format=torch.channels_last).eval()
-    model.refuse_labels()
+    model = build_detector(config.model).to(device, memory_format=torch.channels_last).eval()
     one = torch.rand(1, 1, SIZE, SIZE, device=device)
     with FlopCounterMode(display=False) as counter:
         model.read(one)  # as predictions are made: with all views, where they are averaged

@@ -37,6 +37,8 @@ def run(args: argparse.Namespace) -> None:
     """Test and write the report."""
     config = load_config(args)
     if args.data is not None:
+        if 'predict_pipeline' not in config:
+            raise ValueError(f'{args.config} finds no tips: --data is for localisers')
         config.test_dataloader.dataset = dict(
             type='pipedet.PipetteImages',
             root=str(args.data),

@@ -16,6 +16,7 @@ from pipedet.commands.test import run_test
 from pipedet.engine import TipRunner
 from pipedet.engine.budget import describe_plan, parse_duration, plan
 from pipedet.engine.checkpoint import checkpoints, load_part, save_weights
+from pipedet.engine.loops import iteration_seed
 from pipedet.models.detectors import count_parameters, unwrap
 from pipedet.visualization import plot_curves
 
@@ -42,19 +43,31 @@ def run(args: argparse.Namespace) -> None:
     elif first.weights is not None:
         train(config, args, args.budget, Path(first.weights))
     else:
+        _prepare_seeds(config, args.seed)  # a fault in these should not wait for the first training
         weights = _train_first(config, args)
         train(config, args, args.budget and args.budget * (1 - first.share), weights)
 
 
 def _train_first(config: Config, args: argparse.Namespace) -> Path:
     """Train the config that `first` names, in a folder of its own; return its weights."""
-    first = config.first
-    own = Config.fromfile(Path(config.filename).parent / first.config)
-    own.work_dir = str(Path(config.work_dir) / 'first')
-    weights = Path(own.work_dir) / 'model.safetensors'
-    if not (args.resume and weights.is_file()):
-        print(f'first {first.part} is trained ({first.config}), then {args.config.name}')
-        train(own, args, args.budget and args.budget * first.share)
+    first, folder = config.first, Path(config.work_dir) / 'first'
+    weights = folder / 'model.safetensors'
+    if args.resume and weights.is_file():
+        return weights
+    begun = folder / 'config.py'  # a run is resumed from its folder, where no other config lies
+    path = begun if begun.is_file() else Path(config.filename).parent / first.config
+    own = Config.fromfile(path)
+    own.work_dir = str(folder)
+    part = config.model
+    for name in first.part.split('.'):
+        part = part[name]
+    if part != own.model.generator:
+        raise ValueError(
+            f'model.{first.part} is another network than {path} trains: {dict(part)} against '
+            f'{dict(own.model.generator)}'
+        )
+    print(f'first {first.part} is trained ({first.config}), then {args.config.name}')
+    train(own, args, args.budget and args.budget * first.share)
     return weights
 
 
@@ -83,12 +96,7 @@ def train(
         first_weights: weights of the run that came first, for the part that `first` names.
     """
     folder = Path(config.work_dir)
-    if args.seed is not None:
-        config.randomness.seed = args.seed
-        _reseed(config.train_dataloader.dataset, args.seed)
-    streams = [config[f'{name}_dataloader'].dataset for name in ('train', 'val')]
-    if all('recipes' in s for s in streams) and streams[0].seed == streams[1].seed:
-        raise ValueError(f'seed {streams[0].seed} is that of the validation scenes: choose another')
+    _prepare_seeds(config, args.seed)
     config.resume = args.resume
     runner = build_runner(config)
     if first_weights is not None:
@@ -128,13 +136,31 @@ def train(
         )
 
 
-def _reseed(dataset: Config, seed: int) -> None:
-    """Give a dataset, or every one that it is joined from, another seed."""
+def _prepare_seeds(config: Config, seed: int | None) -> None:
+    """Set the seed of everything random; refuse that of the scenes to validate or test on."""
+    if seed is not None:
+        config.randomness.seed = seed
+        for index, stream in enumerate(_streams(config.train_dataloader.dataset)):
+            # Domains that belong to no pairs must not show the same scenes.
+            stream.seed = seed if index == 0 else iteration_seed(seed, index)
+    taken = {
+        stream.seed
+        for name in ('val', 'test')
+        for stream in _streams(config[f'{name}_dataloader'].dataset)
+        if 'recipes' in stream
+    }
+    for stream in _streams(config.train_dataloader.dataset):
+        if 'recipes' in stream and stream.seed in taken:
+            raise ValueError(
+                f'seed {stream.seed} is that of the validation scenes or of those to test on: '
+                'choose another'
+            )
+
+
+def _streams(dataset: Config) -> list[Config]:
+    """Return the configs that a dataset is joined from, or its own."""
     parts = [*dataset.get('sets', []), *(dataset[k] for k in ('source', 'target') if k in dataset)]
-    for part in parts:
-        _reseed(part, seed)
-    if not parts:
-        dataset.seed = seed
+    return [stream for part in parts for stream in _streams(part)] if parts else [dataset]
 
 
 def _announce(runner: TipRunner, budget_s: float | None) -> list[dict]:

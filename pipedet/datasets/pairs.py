@@ -9,7 +9,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from pipedet.datasets.synthetic import SyntheticPipettes
+from pipedet.datasets.synthetic import SyntheticPipettes, describe_scene
 from pipedet.models.preprocessor import normalise, to_unit
 from pipedet.registry import DATASETS, TRANSFORMS
 from pipedet.structures import META_KEYS, TipDataSample
@@ -22,7 +22,7 @@ from pipedet.synthesis.sensor import detector_blur
 class ScenePairs(SyntheticPipettes):
     """Scenes as a microscope shows them, each with `clean`: the same pipettes in a clear bath.
 
-    Arguments are those of `SyntheticPipettes`.
+    Arguments are those of `SyntheticPipettes`; a kept pair takes 0.4 MB.
     """
 
     def results_of(self, drawn: LabelledScene, recipe: str, index: int) -> dict:
@@ -39,7 +39,7 @@ class ClearScenes(SyntheticPipettes):
 
     def results_of(self, drawn: LabelledScene, recipe: str, index: int) -> dict:
         """Put the clean image in the place of the exposed one."""
-        return super().results_of(drawn, recipe, index) | dict(image=clean_image(drawn.scene))
+        return describe_scene(drawn, clean_image(drawn.scene), recipe, index)
 
 
 def clean_image(scene: Scene) -> np.ndarray:

@@ -24,8 +24,8 @@ class SyntheticPipettes(TipDataset):
         pipeline: transforms, as configs.
         seed: of the stream; training, validation and tests each have their own.
         keep: False draws fresh scenes every epoch that `set_epoch` announces. True keeps the images
-            of the first one in memory (0.1 MB each, in every worker), for where rendering costs a
-            good part of a training step; `prepare` draws them on every core.
+            of the first one in memory (a byte or two a pixel, in every worker), for where rendering
+            costs a good part of a training step; `prepare` draws them on every core.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class SyntheticPipettes(TipDataset):
 
     def results_of(self, drawn: LabelledScene, recipe: str, index: int) -> dict:
         """Expose a scene; a subclass may add to it."""
-        return _results(drawn, recipe, index)
+        return describe_scene(drawn, drawn.capture(), recipe, index)
 
     def describe(self) -> str:
         """One line for the log."""
@@ -123,17 +123,20 @@ class FrozenPipettes(TipDataset):
     def load(self, index: int, rng: np.random.Generator) -> dict:
         """Draw one scene, check it against the manifest, and expose it."""
         drawn, cnr = frozen_scene(self.subset, index)
-        return _results(drawn, self.subset, index) | dict(tip_fields=dict(cnr=cnr))
+        return describe_scene(drawn, drawn.capture(), self.subset, index) | dict(
+            tip_fields=dict(cnr=cnr)
+        )
 
     def describe(self) -> str:
         """One line for the log."""
         return f'frozen set {self.subset!r}: {self.count} of {COUNT} synthetic scenes'
 
 
-def _results(drawn: LabelledScene, subset: str, index: int) -> dict:
+def describe_scene(drawn: LabelledScene, image: np.ndarray, subset: str, index: int) -> dict:
+    """Return the results dict of one view of a scene."""
     pixel_size = float(drawn.scene.pixel_size_um[0])
     return dict(
-        image=drawn.capture(),
+        image=image,
         tips=drawn.tips.numpy(),
         tip_fields={},
         source=f'synthetic/{subset}/{index:06d}',

@@ -1,4 +1,4 @@
-"""What happens beside training: checkpoints."""
+"""What happens beside training: checkpoints, and pictures of what an enhancer does."""
 
 import json
 from collections.abc import Sequence

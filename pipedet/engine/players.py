@@ -14,12 +14,15 @@ class PlayersConstructor:
     """Build one optimiser for each entry of the model's `players`, all from one config.
 
     Args:
-        optim_wrapper_cfg: `optimizer`, the config of an optimiser.
-        paramwise_cfg: must be None; mmengine hands it over.
+        optim_wrapper_cfg: `optimizer`, the config of an optimiser; the rest is for each wrapper.
+        paramwise_cfg: None, or an error: all weights of a player are treated alike.
     """
 
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:
-        self.optimizer = optim_wrapper_cfg['optimizer']
+        if paramwise_cfg is not None:
+            raise ValueError('paramwise_cfg has no meaning for players')
+        self.options = dict(optim_wrapper_cfg)
+        self.optimizer = self.options.pop('optimizer')
 
     def __call__(self, model: nn.Module) -> OptimWrapperDict:
         """Return the wrappers, by name of the player."""
@@ -27,7 +30,7 @@ class PlayersConstructor:
         for player, parts in model.players.items():
             weights = [w for part in parts for w in model.get_submodule(part).parameters()]
             optimiser = OPTIMIZERS.build(self.optimizer, default_args=dict(params=weights))
-            wrappers[player] = AveragingOptimWrapper(optimiser)
+            wrappers[player] = AveragingOptimWrapper(optimiser, **self.options)
         return OptimWrapperDict(**wrappers)
 
 

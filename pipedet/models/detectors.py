@@ -48,12 +48,7 @@ class TipDetector(StagedModel):
 
     def loss(self, inputs: Tensor, data_samples: list[TipDataSample]) -> dict[str, Tensor]:
         """Return named losses."""
-        tips = [sample.gt_tips for sample in data_samples]
-        enhanced, proposals = self._enhance(inputs, tips)
-        losses = self._losses(self._forward(enhanced), tips, inputs.shape[-2:])
-        if proposals is not None:  # the raw image must go on to be understood
-            losses['loss_proposals'] = self.coarse.loss(proposals, tips)['loss_heatmap']
-        return losses
+        return self._judge(inputs, data_samples)[1]
 
     def read(self, inputs: Tensor, tips: list[InstanceData] | None = None) -> tuple[Tensor, Tensor]:
         """Return candidates (B, K, 2) in input pixels and scores (B, K); 0 is no candidate.
@@ -94,6 +89,18 @@ class TipDetector(StagedModel):
         peaks = [p[s > 0] for p, s in zip(points, scores, strict=True)]
         return self.enhancer.at(inputs, peaks), proposals
 
+    def _judge(
+        self, inputs: Tensor, data_samples: list[TipDataSample]
+    ) -> tuple[tuple | Tensor, dict[str, Tensor]]:
+        """Return `_forward`'s outputs and all losses."""
+        tips = [sample.gt_tips for sample in data_samples]
+        enhanced, proposals = self._enhance(inputs, tips)
+        outputs = self._forward(enhanced)
+        losses = self._losses(outputs, tips, inputs.shape[-2:])
+        if proposals is not None:  # the raw image must go on to be understood
+            losses['loss_proposals'] = self.coarse.loss(proposals, tips)['loss_heatmap']
+        return outputs, losses
+
     def _read(self, enhanced: Tensor) -> tuple[Tensor, Tensor]:
         return self._candidates(self._forward(enhanced), enhanced.shape[-2:])
 
@@ -106,10 +113,8 @@ class TipDetector(StagedModel):
         """Return the total loss and the predictions of a collated batch, in one forward pass."""
         batch = self.data_preprocessor(data)
         inputs, samples = batch['inputs'], batch['data_samples']
-        tips = [sample.gt_tips for sample in samples]
-        outputs, size = self._forward(self._enhance(inputs, tips)[0]), inputs.shape[-2:]
-        losses = self._losses(outputs, tips, size)
-        predicted = self._fill_in(samples, *self._candidates(outputs, size))
+        outputs, losses = self._judge(inputs, samples)
+        predicted = self._fill_in(samples, *self._candidates(outputs, inputs.shape[-2:]))
         return float(sum(losses.values())), predicted
 
     def forward(
@@ -233,6 +238,18 @@ class CoarseToFineDetector(TipDetector):
 
 def _on_top_of(encoder: nn.Module, head: dict) -> nn.Module:
     return MODELS.build(head | dict(in_channels=encoder.channels, stride=encoder.stride))
+
+
+def build_detector(config: dict) -> TipDetector:
+    """Build the model of a config, which must be a detector that needs no labels to predict."""
+    model = MODELS.build(config)
+    if not isinstance(model, TipDetector):
+        raise ValueError(
+            f'{type(model).__name__} enhances images and finds no tips: give the config of a '
+            'localiser that carries it'
+        )
+    model.refuse_labels()
+    return model
 
 
 def unwrap(model: nn.Module) -> StagedModel:

@@ -40,9 +40,9 @@ class CLAHE(_PerImage):
         self.clip_limit = clip_limit
 
     def enhance(self, image: np.ndarray) -> np.ndarray:
-        """Return the equalised image, computed in 16 bits."""
-        levels = np.round(image * 65535).astype(np.uint16)
-        return cv2.createCLAHE(self.clip_limit, (8, 8)).apply(levels) / 65535
+        """Return the equalised image, in 8 bits: among 65536 bins no clip limit would ever act."""
+        levels = np.round(image * 255).astype(np.uint8)
+        return cv2.createCLAHE(self.clip_limit, (8, 8)).apply(levels) / 255
 
 
 @MODELS.register_module()

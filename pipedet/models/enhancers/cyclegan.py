@@ -72,7 +72,8 @@ def _telling_apart(critic: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
 class ImagePool(nn.Module):
     """The last 50 generated images (Shrivastava et al. 2017), half of what a critic is shown.
 
-    Its images are buffers, so that a resumed run goes on with them.
+    Its images are buffers, so that a resumed run goes on with them; each of several ranks fills its
+    own, and all go on with the first one's.
     """
 
     SIZE = 50

@@ -10,6 +10,7 @@ from pipedet.models.tiling import tiled
 from pipedet.registry import MODELS
 
 CROPS = ('none', 'proposed', 'oracle')
+SIZE = 80  # side of a crop, input pixels (paper III.A)
 
 
 @MODELS.register_module()
@@ -21,18 +22,16 @@ class Enhancement(nn.Module):
         crop: 'none': the whole image. 'proposed': crops at the peaks of the localiser's own heatmap
             of the raw image. 'oracle': crops at the *labelled* tips, as in the paper (III.A), at
             test time too; for reproduction only, since no rig knows them.
-        size: side of a crop, input pixels.
-        proposals: most crops in an image, for 'proposed'.
     """
 
-    def __init__(self, *, generator: dict, crop: str, size: int = 80, proposals: int = 4) -> None:
+    proposals = 4  # most crops in an image: the pipettes of a rig
+
+    def __init__(self, *, generator: dict, crop: str) -> None:
         super().__init__()
         if crop not in CROPS:
             raise ValueError(f'crop is one of {", ".join(CROPS)}, not {crop!r}')
         self.generator = MODELS.build(generator)
         self.crop = crop
-        self.size = size
-        self.proposals = proposals
 
     def forward(self, images: Tensor) -> Tensor:
         """Enhance whole (B, 1, H, W), normalised as detectors see them."""
@@ -50,14 +49,14 @@ class Enhancement(nn.Module):
         if len(which) == 0:
             return images
         which = which.to(images.device)
-        corners = torch.cat([*centres]).round().long() - self.size // 2  # (M, 2): left, top
-        steps = torch.arange(self.size, device=images.device)
-        xs, ys = (corners[:, axis, None] + steps for axis in (0, 1))  # (M, size)
+        corners = torch.cat([*centres]).round().long() - SIZE // 2  # (M, 2): left, top
+        steps = torch.arange(SIZE, device=images.device)
+        xs, ys = (corners[:, axis, None] + steps for axis in (0, 1))  # (M, SIZE)
         height, width = images.shape[-2:]
         inside = ((ys >= 0) & (ys < height))[:, :, None] & ((xs >= 0) & (xs < width))[:, None]
         ys, xs = ys.clamp(0, height - 1)[:, :, None], xs.clamp(0, width - 1)[:, None]
         place = (which[:, None, None], ys, xs)
-        enhanced = self(images[:, 0][place][:, None])[:, 0]  # (M, size, size)
+        enhanced = self(images[:, 0][place][:, None])[:, 0]  # (M, SIZE, SIZE)
         total, count = (torch.zeros_like(images[:, 0]) for _ in range(2))
         total.index_put_(place, enhanced * inside, accumulate=True)
         count.index_put_(place, inside.to(total), accumulate=True)
