@@ -11,13 +11,14 @@ from mmengine.config import read_base
 
 from pipedet.engine import Plateau, StagedTrainLoop
 from pipedet.models import (
+    BackboneHead,
     CoarseToFineDetector,
     DiceLoss,
+    DistanceCost,
     Enhancement,
     HeatmapHead,
     HungarianMatcher,
     ResNetGenerator,
-    ResNetHead,
     TimmTransformer,
     TipDistanceLoss,
 )
@@ -48,12 +49,12 @@ model = dict(
         loss=dict(type=DiceLoss),
     ),
     fine=dict(
-        type=ResNetHead,
-        depth=18,
+        type=BackboneHead,
+        name='resnet18',
         pretrained=False,
         num_tips=4,
-        matcher=dict(type=HungarianMatcher),
-        loss=dict(type=TipDistanceLoss),
+        matcher=dict(type=HungarianMatcher, cost=dict(type=DistanceCost, presence=0.0)),
+        loss=dict(type=TipDistanceLoss, norm='euclidean'),
         alpha=0.15,
     ),
     score_threshold=0.5,

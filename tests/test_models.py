@@ -4,34 +4,100 @@ import torch.nn.functional as F
 from mmengine.structures import InstanceData
 
 from pipedet.models import (
+    BackboneHead,
+    CNNHead,
     CoarseToFineDetector,
     DiceLoss,
+    DirectDetector,
+    DistanceCost,
+    GridHead,
     HeatmapDetector,
     HeatmapHead,
     HungarianMatcher,
+    Patches,
     PeakFocalLoss,
-    ResNetHead,
     TimmPyramid,
     TimmTransformer,
     TipDistanceLoss,
+    TransformerHead,
 )
 from pipedet.models.contrast import LocalContrast
 from pipedet.models.encoders import create_backbone
 from pipedet.models.heatmaps import draw_gaussians
 from pipedet.models.preprocessor import normalise
 from pipedet.models.symmetry import eight_views, mean_of_views
+from pipedet.registry import MODELS
 from pipedet.structures import TipDataSample
 
 
-def slot_head(num_tips=4):
-    return ResNetHead(
-        depth=18,
-        pretrained=False,
+def slot_options(num_tips=4):
+    return dict(
         num_tips=num_tips,
-        matcher=dict(type=HungarianMatcher),
-        loss=dict(type=TipDistanceLoss),
+        matcher=dict(type=HungarianMatcher, cost=dict(type=DistanceCost, presence=0.0)),
+        loss=dict(type=TipDistanceLoss, norm='euclidean'),
         alpha=0.15,
     )
+
+
+def slot_head(num_tips=4):
+    return BackboneHead(name='resnet18', pretrained=False, **slot_options(num_tips))
+
+
+HEADS = {
+    'resnet18': dict(type=BackboneHead, name='resnet18', pretrained=False, **slot_options()),
+    'cnn': dict(type=CNNHead, width=4, **slot_options()),
+    'transformer': dict(
+        type=TransformerHead, encoder=dict(type=Patches, size=16, channels=16), width=16, layers=1,
+        heads=2, **slot_options(),
+    ),
+    'yolo': dict(type=GridHead, width=4, max_tips=4, alpha=0.15),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('name', HEADS)
+def test_every_head_learns_where_a_single_dot_is(name):
+    torch.manual_seed(0)
+    head = MODELS.build(HEADS[name]).train()
+    optimiser = torch.optim.Adam(head.parameters(), lr=3e-3)
+    points = [torch.tensor([[20.0, 40.0]]), torch.tensor([[70.0, 61.0]]), torch.empty(0, 2)]
+    tips = [InstanceData(points=p) for p in points]
+    pictures = draw_gaussians(points, (96, 96), sigma=6.0, stride=1, merge='max')
+    for _ in range(150):
+        loss = sum(head.loss(head(pictures), tips, (96, 96)).values())
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    for module in head.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):  # three pictures are no statistics
+            module.track_running_stats, module.running_mean, module.running_var = False, None, None
+    found, scores = head.eval().read(head(pictures), (96, 96))
+    for i in (0, 1):
+        best = scores[i].argmax()
+        assert torch.linalg.vector_norm(found[i, best] - points[i][0]) < 3
+        assert scores[i, best] > 0.5
+    assert scores[2].max() < 0.5
+
+
+def test_grid_reads_back_what_its_cells_say():
+    head = GridHead(width=4, max_tips=3, alpha=1.0)
+    tips = [InstanceData(points=torch.tensor([[20.0, 40.0], [95.2, 5.0]]))]
+    offsets, objectness = torch.full((1, 2, 6, 6), 0.5), torch.full((1, 6, 6), -9.0)
+    for x, y in ((20.5 / 16, 40.5 / 16), (95.7 / 16, 5.5 / 16)):
+        objectness[0, int(y), int(x)] = 9.0
+        offsets[0, :, int(y), int(x)] = torch.tensor([x % 1, y % 1])
+    points, scores = head.read((offsets, objectness), (96, 96))
+    assert torch.allclose(points[0, :2].sort(dim=0)[0], torch.tensor([[20.0, 5.0], [95.2, 40.0]]))
+    assert (scores[0, :2] > 0.99).all() and scores[0, 2] < 0.01
+    losses = head.loss((offsets, objectness), tips, (96, 96))
+    assert losses['loss_offset'] < 1e-4 and losses['loss_objectness'] < 0.01
+
+
+def test_direct_detector_reads_the_image_itself():
+    detector = DirectDetector(enhancer=None, fine=HEADS['cnn'], score_threshold=0.5)
+    inputs, truth = torch.randn(2, 1, 64, 64), samples((2, 0))
+    sum(detector(inputs, truth, mode='loss').values()).backward()
+    assert all(p.grad is not None for p in detector.parameters())
+    assert detector.eval().read(inputs)[0].shape == (2, 4, 2)
 
 
 def heatmap_detector():
@@ -61,10 +127,7 @@ def paper_detector():
             type=HeatmapHead, out_stride=1, hidden=8, sigma=10.0, merge='sum', separation=10.0,
             loss=dict(type=DiceLoss),
         ),
-        fine=dict(
-            type=ResNetHead, depth=18, pretrained=False, num_tips=4,
-            matcher=dict(type=HungarianMatcher), loss=dict(type=TipDistanceLoss), alpha=0.15,
-        ),
+        fine=dict(type=BackboneHead, name='resnet18', pretrained=False, **slot_options()),
         score_threshold=0.5,
     )  # fmt: skip
 
@@ -153,8 +216,8 @@ def test_losses_are_zero_for_a_perfect_prediction():
 
 def test_distance_loss_has_a_finite_gradient_at_the_truth():
     predicted = torch.rand(2, 3, 2, requires_grad=True)
-    matched = torch.ones(2, 3).bool()
-    loss = TipDistanceLoss()(predicted, predicted.detach(), matched)
+    slot = torch.arange(3).expand(2, 3)
+    loss = TipDistanceLoss(norm='euclidean')(predicted, predicted.detach(), slot)
     loss.backward()
     assert loss == 0 and predicted.grad.isfinite().all()
 

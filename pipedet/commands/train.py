@@ -18,6 +18,7 @@ from pipedet.engine.budget import describe_plan, parse_duration, plan
 from pipedet.engine.checkpoint import checkpoints, load_part, save_weights
 from pipedet.engine.loops import iteration_seed
 from pipedet.models.detectors import count_parameters, unwrap
+from pipedet.registry import MODELS
 from pipedet.visualization import plot_curves
 
 
@@ -61,7 +62,7 @@ def _train_first(config: Config, args: argparse.Namespace) -> Path:
     part = config.model
     for name in first.part.split('.'):
         part = part[name]
-    if part != own.model.generator:
+    if _same_type(part) != _same_type(own.model.generator):
         raise ValueError(
             f'model.{first.part} is another network than {path} trains: {dict(part)} against '
             f'{dict(own.model.generator)}'
@@ -69,6 +70,12 @@ def _train_first(config: Config, args: argparse.Namespace) -> Path:
     print(f'first {first.part} is trained ({first.config}), then {args.config.name}')
     train(own, args, args.budget and args.budget * first.share)
     return weights
+
+
+def _same_type(part: dict) -> dict:
+    """Return a part's config with its class itself: a class has several names to call it by."""
+    kind = part['type']
+    return dict(part, type=MODELS.get(kind) if isinstance(kind, str) else kind)
 
 
 def _refuse_to_overwrite(folder: Path, resume: bool) -> None:

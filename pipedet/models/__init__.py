@@ -1,6 +1,11 @@
 """Detectors and the parts that they are assembled from."""
 
-from pipedet.models.detectors import CoarseToFineDetector, HeatmapDetector, TipDetector
+from pipedet.models.detectors import (
+    CoarseToFineDetector,
+    DirectDetector,
+    HeatmapDetector,
+    TipDetector,
+)
 from pipedet.models.encoders import TimmPyramid, TimmTransformer
 from pipedet.models.enhancers import (
     CLAHE,
@@ -18,9 +23,11 @@ from pipedet.models.enhancers import (
     TopHat,
     UNetGenerator,
 )
+from pipedet.models.grid_head import GridHead
 from pipedet.models.heatmap_head import HeatmapHead
 from pipedet.models.image_losses import MixedImageLoss
-from pipedet.models.losses import DiceLoss, PeakFocalLoss, TipDistanceLoss
-from pipedet.models.matchers import HungarianMatcher
+from pipedet.models.losses import ChamferLoss, DiceLoss, PeakFocalLoss, TipDistanceLoss
+from pipedet.models.matchers import DistanceCost, GreedyMatcher, HungarianMatcher
 from pipedet.models.preprocessor import PairPreprocessor, TipPreprocessor
-from pipedet.models.slot_head import ResNetHead, SlotHead
+from pipedet.models.slot_head import BackboneHead, CNNHead, SlotHead
+from pipedet.models.transformer_head import Patches, TransformerHead

@@ -32,9 +32,9 @@ class TipDetector(StagedModel):
     def _forward(self, inputs: Tensor) -> tuple | Tensor:
         """Run the parts on enhanced (B, 1, H, W)."""
 
-    @abstractmethod
     def _heatmap(self, inputs: Tensor) -> Tensor:
         """Return the heatmap's logits of raw or enhanced (B, 1, H, W)."""
+        raise ValueError("crop='proposed' needs a heatmap, which this detector does not draw")
 
     @abstractmethod
     def _losses(
@@ -234,6 +234,32 @@ class CoarseToFineDetector(TipDetector):
 
     def _candidates(self, outputs: tuple, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         return self.fine.read(outputs[1], size)
+
+
+@MODELS.register_module()
+class DirectDetector(TipDetector):
+    """A head that reads the image itself: the baselines of the paper's Table II.
+
+    Args:
+        enhancer: see `TipDetector`.
+        fine: config of a head.
+        score_threshold: see `TipDetector`.
+    """
+
+    def __init__(self, *, enhancer: dict | None, fine: dict, score_threshold: float) -> None:
+        super().__init__(enhancer=enhancer, score_threshold=score_threshold)
+        self.fine = MODELS.build(fine)
+
+    def _forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        return self.fine(inputs)
+
+    def _losses(
+        self, outputs: tuple, tips: list[InstanceData], size: tuple[int, int]
+    ) -> dict[str, Tensor]:
+        return self.fine.loss(outputs, tips, size)
+
+    def _candidates(self, outputs: tuple, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        return self.fine.read(outputs, size)
 
 
 def _on_top_of(encoder: nn.Module, head: dict) -> nn.Module:

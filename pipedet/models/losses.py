@@ -45,16 +45,50 @@ class PeakFocalLoss(nn.Module):
 
 @MODELS.register_module()
 class TipDistanceLoss(nn.Module):
-    """Euclidean distance of matched tips, summed over the tips of an image (paper eq. 7, L_h)."""
+    """Distance of matched tips, summed over the tips of an image (paper eq. 7, L_h).
 
-    def forward(self, predicted: Tensor, true: Tensor, matched: Tensor) -> Tensor:
+    Args:
+        norm: 'euclidean' (the paper's), 'l1' or 'squared'.
+    """
+
+    def __init__(self, *, norm: str) -> None:
+        super().__init__()
+        norms = dict(
+            # The subgradient of norm at 0 is 0; that of sqrt(sum of squares) is NaN.
+            euclidean=lambda d: torch.linalg.vector_norm(d, dim=-1),
+            l1=lambda d: d.abs().sum(dim=-1),
+            squared=lambda d: d.square().sum(dim=-1),
+        )
+        if norm not in norms:
+            raise ValueError(f'norm is one of {", ".join(norms)}, not {norm!r}')
+        self.distance = norms[norm]
+
+    def forward(self, places: Tensor, true: Tensor, slot: Tensor) -> Tensor:
         """Return the mean over the batch.
 
         Args:
-            predicted: (B, N, 2), row n the prediction matched with true tip n.
-            true: (B, N, 2).
-            matched: (B, N) bool, False for padding.
+            places: (B, S, 2), of every slot.
+            true: (B, N, 2), padded.
+            slot: (B, N), which slot each tip was matched with; -1: none, or padding.
         """
-        # The subgradient of norm at 0 is 0; that of sqrt(sum of squares) is NaN.
-        distance = torch.linalg.vector_norm(predicted - true, dim=-1)
-        return torch.where(matched, distance, 0).sum(dim=1).mean()
+        matched = places.gather(1, slot.clamp(min=0)[..., None].expand(-1, -1, 2))
+        return torch.where(slot >= 0, self.distance(matched - true), 0).sum(dim=1).mean()
+
+
+@MODELS.register_module()
+class ChamferLoss(nn.Module):
+    """Each tip to its nearest slot, each slot to its nearest tip: the rival that needs no matching.
+
+    It is what the authors' script imports; nothing keeps two slots from the same tip.
+    """
+
+    def forward(self, places: Tensor, true: Tensor, slot: Tensor) -> Tensor:
+        """Return the mean over the batch; arguments as those of `TipDistanceLoss`."""
+        valid = slot >= 0
+        apart = torch.linalg.vector_norm(places[:, :, None] - true[:, None], dim=-1)  # (B, S, N)
+        if not valid.any():
+            return places.sum() * 0
+        far = torch.where(valid[:, None], apart, torch.inf)
+        to_tip = torch.where(valid.any(dim=1)[:, None], far.amin(dim=2), 0).mean(dim=1)
+        to_slot = torch.where(valid, apart.amin(dim=1), 0).sum(dim=1) / valid.sum(dim=1).clamp(1)
+        return (to_tip + to_slot).mean()

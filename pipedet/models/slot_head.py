@@ -1,4 +1,7 @@
-"""Fine heads: a fixed number of slots, each a place and a presence, matched with the true tips."""
+"""Fine heads: a fixed number of slots, each a place and a presence, matched with the true tips.
+
+A head reads a picture (B, 1, H, W): the heatmap, or the image itself.
+"""
 
 from abc import abstractmethod
 
@@ -22,7 +25,7 @@ class SlotHead(nn.Module):
     Args:
         num_tips: S, the number of slots.
         matcher: config of a matcher.
-        loss: config of a loss on matched places.
+        loss: config of a loss on places.
         alpha: weight of both losses of this head.
     """
 
@@ -32,12 +35,12 @@ class SlotHead(nn.Module):
         self.matcher, self.loss_function = MODELS.build(matcher), MODELS.build(loss)
 
     @abstractmethod
-    def slots(self, heatmap: Tensor) -> Tensor:
+    def slots(self, picture: Tensor) -> Tensor:
         """(B, 1, H, W) -> (B, S, 3): place logits x, y and presence logit."""
 
-    def forward(self, heatmap: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, picture: Tensor) -> tuple[Tensor, Tensor]:
         """Return places (B, S, 2) in [0, 1] and presence logits (B, S)."""
-        raw = self.slots(heatmap)
+        raw = self.slots(picture)
         return raw[..., :2].sigmoid(), raw[..., 2]
 
     def loss(
@@ -49,13 +52,11 @@ class SlotHead(nn.Module):
         counts = torch.tensor([len(t) for t in tips], device=true.device)
         valid = torch.arange(true.shape[1], device=true.device) < counts[:, None]
         true = (true + 0.5) / true.new_tensor(size[::-1])
-        slot = self.matcher(places, true, valid)  # (B, N)
-        matched = slot >= 0
-        rows = slot.clamp(min=0)
-        predicted = places.gather(1, rows[..., None].expand(-1, -1, 2))
-        taken = torch.zeros_like(presence).scatter_add_(1, rows, matched.to(presence))
+        slot = self.matcher(places, presence, true, valid)  # (B, N)
+        taken = torch.zeros_like(presence)
+        taken.scatter_add_(1, slot.clamp(min=0), (slot >= 0).to(presence))
         return dict(
-            loss_hungarian=self.alpha * self.loss_function(predicted, true, matched),
+            loss_hungarian=self.alpha * self.loss_function(places, true, slot),
             loss_presence=self.alpha * F.binary_cross_entropy_with_logits(presence, taken),
         )
 
@@ -66,21 +67,59 @@ class SlotHead(nn.Module):
 
 
 @MODELS.register_module()
-class ResNetHead(SlotHead):
-    """A ResNet that reads a one-channel heatmap into slots (paper III.B.2).
+class BackboneHead(SlotHead):
+    """A timm classifier whose classes are the slots' numbers.
+
+    A ResNet-18 on the heatmap is the paper's decoder (III.B.2); VGG16, ResNets and a ViT on the
+    image are the baselines of its Table II.
 
     Args:
-        depth: 18, 34 or 50.
+        name: a timm model name.
         pretrained: False for random weights, True for timm's own, or the path of a weights file.
+        image_size: side of the pictures for a transformer, which must know it; None otherwise.
         slot_options: those of `SlotHead`.
     """
 
-    def __init__(self, *, depth: int, pretrained: bool | str, **slot_options) -> None:
+    def __init__(
+        self,
+        *,
+        name: str,
+        pretrained: bool | str,
+        image_size: int | None = None,
+        **slot_options,
+    ) -> None:
         super().__init__(**slot_options)
+        size = {} if image_size is None else dict(img_size=image_size)
         self.net = create_backbone(
-            f'resnet{depth}', pretrained, in_chans=1, num_classes=3 * self.num_tips
+            name, pretrained, in_chans=1, num_classes=3 * self.num_tips, **size
         )
 
-    def slots(self, heatmap: Tensor) -> Tensor:
+    def slots(self, picture: Tensor) -> Tensor:
         """(B, 1, H, W) -> (B, S, 3)."""
-        return self.net(heatmap).unflatten(1, (self.num_tips, 3))
+        return self.net(picture).unflatten(1, (self.num_tips, 3))
+
+
+@MODELS.register_module()
+class CNNHead(SlotHead):
+    """Three convolutions and a linear layer: the paper's smallest alternative (V.A).
+
+    Args:
+        width: channels of the first convolution; each of the others has twice as many.
+        slot_options: those of `SlotHead`.
+    """
+
+    GRID = 8  # cells along a side that the linear layer tells apart
+
+    def __init__(self, *, width: int, **slot_options) -> None:
+        super().__init__(**slot_options)
+        self.net = nn.Sequential(
+            nn.Conv2d(1, width, 5, stride=4, padding=2), nn.ReLU(),
+            nn.Conv2d(width, 2 * width, 3, stride=2, padding=1), nn.ReLU(),
+            nn.Conv2d(2 * width, 4 * width, 3, stride=2, padding=1), nn.ReLU(),
+            nn.AdaptiveAvgPool2d(self.GRID), nn.Flatten(),
+            nn.Linear(4 * width * self.GRID**2, 3 * self.num_tips),
+        )  # fmt: skip
+
+    def slots(self, picture: Tensor) -> Tensor:
+        """(B, 1, H, W) -> (B, S, 3)."""
+        return self.net(picture).unflatten(1, (self.num_tips, 3))

@@ -1,0 +1,8 @@
+"""Baseline of the paper's Table II: VGG16 on the image."""
+
+from mmengine.config import read_base
+
+with read_base():
+    from .resnet18 import *
+
+model.fine.name = 'vgg16'
