@@ -32,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--budget', type=_duration, metavar='T', help='train for at most T, such as 10m or 2h'
     )
+    parser.add_argument('--no-test', action='store_true', help='leave the test to another day')
 
 
 def run(args: argparse.Namespace) -> None:
@@ -130,13 +131,15 @@ def train(
         batch_size=loop.dataloader.batch_size * ranks,
         samples_seen=loop.iter * loop.dataloader.batch_size * ranks,
         unread=sorted(loop.unread),
+        validation=loop.validation,
     )
     if is_main_process():
         save_weights(folder / 'model.safetensors', unwrap(runner.model))
         (folder / 'train.json').write_text(json.dumps(record, indent=1))
         plot_curves(folder, folder / 'curves.png')
     failures = [f for hook in runner.hooks for f in getattr(hook, 'failures', [])]
-    run_test(runner, folder / 'test', {'weights': 'as trained', 'training': _in_words(record)})
+    if not args.no_test:
+        run_test(runner, folder / 'test', {'weights': 'as trained', 'training': _in_words(record)})
     if failures:
         raise RuntimeError(
             f'{len(failures)} saves failed, the run is otherwise whole: {failures[-1]}'

@@ -73,6 +73,7 @@ class StagedTrainLoop(BaseLoop):
         self.batch = 0  # iterations done in the current epoch
         self._request = StopRequest()
         self.unread: dict[str, str] = {}  # fault by source
+        self.validation: dict[str, float] = {}  # metrics of the last one
 
     @property
     def stage(self) -> Stage:
@@ -110,6 +111,7 @@ class StagedTrainLoop(BaseLoop):
             epoch=self.epoch,
             iter=self.iter,
             batch=self.batch,
+            validation=self.validation,
             stages=[
                 dict(elapsed_s=s.elapsed_s, iters_done=s.iters_done, **s.schedule.state_dict())
                 for s in self.stages
@@ -120,6 +122,7 @@ class StagedTrainLoop(BaseLoop):
         """Restore `state_dict()`."""
         self.stage_index, self.stage_epoch = state['stage_index'], state['stage_epoch']
         self.epoch, self.iter, self.batch = state['epoch'], state['iter'], state['batch']
+        self.validation = state['validation']
         for stage, saved in zip(self.stages, state['stages'], strict=True):
             stage.elapsed_s, stage.iters_done = saved['elapsed_s'], saved['iters_done']
             stage.schedule.load_state_dict(saved)
@@ -240,8 +243,8 @@ class StagedTrainLoop(BaseLoop):
     def _validate_if_due(self) -> None:
         last = self.stage_epoch >= self.stage.epochs or self._progress() >= 1
         if last or self.stage_epoch % self.val_interval == 0:
-            metrics = self.runner.val_loop.run()
-            self.stage.schedule.after_validation(metrics['loss'])
+            self.validation = self.runner.val_loop.run()
+            self.stage.schedule.after_validation(self.validation['loss'])
 
 
 @LOOPS.register_module()
