@@ -5,6 +5,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 RIVALS = ['monai>=1.4', 'einops>=0.7']  # networks that RUNet is compared with
+TUNE = ['optuna>=5']
 
 setup(
     name='pipedet',
@@ -31,10 +32,12 @@ setup(
         'matplotlib>=3.8',
         'safetensors>=0.4',
         'pydantic>=2.6',
+        'markdown>=3.5',
     ],
     extras_require={
         'rivals': RIVALS,
-        'test': ['pytest>=8', 'hypothesis>=6.100', 'ruff>=0.6', 'bandit>=1.8', *RIVALS],
+        'tune': TUNE,
+        'test': ['pytest>=8', 'hypothesis>=6.100', 'ruff>=0.6', 'bandit>=1.8', *RIVALS, *TUNE],
     },
     entry_points={'console_scripts': ['pipedet=pipedet.cli:main']},
 )

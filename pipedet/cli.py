@@ -10,6 +10,9 @@ VERBS = {
     'test': "test weights on a config's test sets, or on a folder of labelled images",
     'predict': 'locate the tips in images, folders or TIFF stacks',
     'latency': 'measure how long a config takes from image to tips',
+    'compare': 'train, test and time configs alike, and write one report',
+    'tune': 'search values of config keys',
+    'crossval': 'leave one session out of labelled images, each in turn',
     'check_data': 'look for everything that is wrong with labelled images',
     'browse': "write a contact sheet of a config's data",
 }

@@ -85,10 +85,10 @@ def enhancement_grid(triples: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]
     return contact_sheet(tiles, columns=4)
 
 
-def write_png(path: Path, image: np.ndarray) -> None:
-    """Write a picture; paths with any characters work, on Windows too."""
+def write_picture(path: Path, image: np.ndarray) -> None:
+    """Write a PNG or JPEG; paths with any characters work, on Windows too."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(cv2.imencode('.png', image)[1].tobytes())
+    path.write_bytes(cv2.imencode(path.suffix, image)[1].tobytes())
 
 
 def plot_curves(work_dir: Path, out: Path) -> None:

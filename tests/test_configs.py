@@ -10,7 +10,9 @@ from mmengine.dataset import pseudo_collate
 from pipedet.registry import DATASETS, HOOKS, METRICS, MODELS
 
 ROOT = Path(__file__).parent.parent / 'configs'
-ALL = sorted(p for p in ROOT.rglob('*.py') if '_base_' not in p.parts)
+ALL = sorted(
+    p for p in ROOT.rglob('*.py') if not p.stem.startswith('_') and '_base_' not in p.parts
+)
 ENHANCERS = [p for p in ALL if p.parent.name == 'enhancers']
 CONFIGS = [p for p in ALL if p not in ENHANCERS]
 

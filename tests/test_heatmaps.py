@@ -85,3 +85,15 @@ def test_a_tip_halfway_between_cells_is_one_tip():
     heatmap = draw_gaussians([tip], (32, 32), sigma=5.0, stride=1, merge='max')
     points, scores = find_peaks(heatmap, max_tips=3, stride=1, radius=2)
     assert torch.allclose(points[0, 0], tip[0]) and scores[0, 1:].tolist() == [0, 0]
+
+
+def test_centroid_reads_a_gaussian_and_one_at_the_border():
+    points = torch.tensor([[40.3, 52.8], [100.6, 3.0]])
+    heatmap = draw_gaussians([points], (128, 128), sigma=2.0, stride=1, merge='sum')
+    found, scores = find_peaks(heatmap, max_tips=2, stride=1, radius=8, refine='centroid')
+    order = found[0, :, 0].argsort()
+    assert torch.allclose(found[0, order], points, atol=0.5)
+    assert torch.allclose(found[0, order[0]], points[0], atol=1e-2)
+    assert scores.min() > 0.9
+    with pytest.raises(ValueError, match='refine'):
+        find_peaks(heatmap, max_tips=2, stride=1, radius=8, refine='other')

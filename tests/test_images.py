@@ -22,7 +22,7 @@ from pipedet.formats import (
 RAMP = np.arange(4096, dtype=np.uint16).reshape(32, 128)
 
 
-def write_png(path, image):
+def write_picture(path, image):
     path.write_bytes(cv2.imencode('.png', image)[1].tobytes())
     return path
 
@@ -30,14 +30,14 @@ def write_png(path, image):
 @pytest.fixture
 def png(tmp_path):
     noise = np.random.default_rng(0).integers(0, 4096, (48, 64), dtype=np.uint16)
-    return write_png(tmp_path / 'noise.png', noise)
+    return write_picture(tmp_path / 'noise.png', noise)
 
 
 @pytest.mark.parametrize('suffix', ['.png', '.tif'])
 def test_twelve_bits_keep_all_levels(tmp_path, suffix):
     path = tmp_path / f'rämp{suffix}'
     if suffix == '.png':
-        write_png(path, RAMP)
+        write_picture(path, RAMP)
     else:
         tifffile.imwrite(path, RAMP)
     image = read_image(path)
@@ -71,7 +71,7 @@ def test_unsupported_dtype_is_refused(tmp_path):
 @pytest.mark.parametrize('channels', [3, 4])
 def test_equal_channels_collapse_without_loss(tmp_path, channels):
     image = np.stack([RAMP] * 3 + [np.full_like(RAMP, 65535)], axis=-1)[..., :channels]
-    assert np.array_equal(read_image(write_png(tmp_path / 'a.png', image)), RAMP)
+    assert np.array_equal(read_image(write_picture(tmp_path / 'a.png', image)), RAMP)
     tifffile.imwrite(tmp_path / 'a.tif', image, photometric='rgb')
     assert np.array_equal(read_image(tmp_path / 'a.tif'), RAMP)
     planar = np.moveaxis(image, -1, 0)
@@ -84,7 +84,7 @@ def test_colours_become_luma_in_the_same_order_from_png_and_tiff(tmp_path):
     rgb = np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)
     expected = rgb @ np.array([0.299, 0.587, 0.114])
     tifffile.imwrite(tmp_path / 'a.tif', rgb, photometric='rgb')
-    for path in (write_png(tmp_path / 'a.png', rgb[..., ::-1]), tmp_path / 'a.tif'):
+    for path in (write_picture(tmp_path / 'a.png', rgb[..., ::-1]), tmp_path / 'a.tif'):
         image = read_image(path)
         assert image.dtype == np.float32
         np.testing.assert_allclose(image, expected, rtol=1e-5)

@@ -301,3 +301,55 @@ def test_local_contrast_turns_with_the_image():
     contrast = LocalContrast((4, 16))
     turned = contrast(images.rot90(1, (2, 3)))
     assert torch.allclose(turned, contrast(images).rot90(1, (2, 3)), atol=1e-4)
+
+
+ENCODERS = {
+    'vit_tiny_patch16_224': dict(type=TimmTransformer, image_size=64),
+    'vit_small_patch16_224': dict(type=TimmTransformer, image_size=64),
+    'vit_base_patch16_224': dict(type=TimmTransformer, image_size=32),
+    'convnext_atto': dict(type=TimmPyramid, levels=(0, 1, 2), channels=8),
+    'swin_tiny_patch4_window7_224': dict(
+        type=TimmPyramid, levels=(0, 1, 2), channels=8, image_size=64
+    ),
+    'efficientvit_b0': dict(type=TimmPyramid, levels=(0, 1, 2), channels=8),
+    'resnet18_quarter': dict(type=TimmPyramid, levels=(1, 2), channels=8),
+}
+
+
+@pytest.mark.parametrize('name', ENCODERS)
+def test_any_backbone_says_its_channels_and_stride(name):
+    options = ENCODERS[name]
+    encoder = MODELS.build(dict(options, name=name, pretrained=False)).eval()
+    side = options.get('image_size', 64)
+    with torch.no_grad():
+        features = encoder(torch.rand(1, 1, side, side))
+    assert features.shape == (1, encoder.channels, side // encoder.stride, side // encoder.stride)
+
+
+@pytest.mark.parametrize('name', ['resnet18', 'resnet50', 'vgg16'])
+def test_a_quarter_of_the_channels_is_a_quarter(name):
+    full, quarter = (
+        create_backbone(n, False, in_chans=1, num_classes=12) for n in (name, f'{name}_quarter')
+    )
+    ratio = quarter.num_features / full.num_features
+    assert ratio == 0.25
+    assert quarter(torch.rand(2, 1, 64, 64)).shape == (2, 12)
+    with pytest.raises(RuntimeError, match='pretrained=False'):
+        create_backbone(f'{name}_quarter', True)
+
+
+def test_heatmap_overlap_is_1_for_the_target_itself_and_0_for_nothing():
+    head = HeatmapHead(
+        in_channels=4, stride=4, out_stride=4, hidden=4, sigma=10.0, merge='sum', separation=8.0,
+        loss=dict(type=DiceLoss),
+    )  # fmt: skip
+    tips = [
+        InstanceData(points=torch.tensor([[30.0, 40.0]])),
+        InstanceData(points=torch.tensor([[20.0, 20.0], [90.0, 90.0]])),
+    ]
+    target = draw_gaussians([t.points for t in tips], (32, 32), sigma=10.0, stride=4, merge='sum')
+    drawn = target.clamp(1e-4, 1 - 1e-4).logit()
+    assert torch.allclose(head.overlap(drawn, tips), torch.ones(2))
+    assert torch.allclose(head.overlap(torch.full_like(drawn, -9), tips), torch.zeros(2))
+    drawn[1, :, 16:] = -9  # the second tip of two
+    assert 0.4 < head.overlap(drawn, tips)[1] < 0.6

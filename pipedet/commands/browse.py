@@ -7,7 +7,7 @@ import numpy as np
 
 from pipedet.commands.common import add_config_arguments, load_config
 from pipedet.registry import DATASETS
-from pipedet.visualization import contact_sheet, draw_tips, write_png
+from pipedet.visualization import contact_sheet, draw_tips, write_picture
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> None:
     chosen = np.linspace(0, len(dataset) - 1, min(args.count, len(dataset))).round().astype(int)
     tiles = [_draw(dataset[int(i)], marked=bool(n % 2)) for n, i in enumerate(chosen)]
     out = args.out or Path(config.work_dir) / f'browse_{args.split}.png'
-    write_png(out, contact_sheet(tiles, columns=4))
+    write_picture(out, contact_sheet(tiles, columns=4))
     print(f'{len(tiles)} of {dataset.describe()} -> {out}')
 
 

@@ -1,4 +1,4 @@
-"""Run other commands in processes of their own: what one of them breaks is not lost for the rest."""
+"""Run other commands in processes of their own: where one breaks, the rest go on."""
 
 import subprocess
 import sys

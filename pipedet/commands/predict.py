@@ -17,7 +17,7 @@ from pipedet.formats import (
     read_image,
     read_pixel_size_um,
 )
-from pipedet.visualization import draw_tips, write_png
+from pipedet.visualization import draw_tips, write_picture
 
 COLUMNS = ('image', 'frame', 'tip', 'x_px', 'y_px', 'x_um', 'y_um', 'score')
 
@@ -54,7 +54,9 @@ def run(args: argparse.Namespace) -> None:
             for frame, image in read_frames(path):
                 tips = localise(image, size)
                 rows += _rows(path.name, frame, tips)
-                write_png(args.out / 'overlays' / _picture_name(path, frame), _overlay(image, tips))
+                write_picture(
+                    args.out / 'overlays' / _picture_name(path, frame), _overlay(image, tips)
+                )
                 images += 1
                 without_scale += size is None
         except (ImageReadError, ValueError) as error:

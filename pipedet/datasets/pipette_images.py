@@ -46,11 +46,13 @@ class PipetteImages(TipDataset):
         unlisted_are_negative: whether to take images that the annotation file does not mention.
         pixel_size_um: pixel size, or its (x, y); wins over the annotation file's, which wins over
             the image file's. None known by all three: the image has no scale.
+        groups: only these sessions, or with `split_by` image only these images, named 'a.tif#2'
+            for frame 2 of it; None for all. The splits are then made within them.
         strict: whether a fault raises `DatasetError`; otherwise its image is left out, and the
             fault is logged and kept in `skipped`.
         split: train, val or test; None for everything.
         fractions: share of the three splits.
-        split_by: session, or image for the paper's random split, which lets sessions leak.
+        split_by: session, or image, as the authors' script splits, which lets sessions leak.
         split_seed: apart from `seed`, because the splits' datasets must agree on it.
     """
 
@@ -65,6 +67,7 @@ class PipetteImages(TipDataset):
         image_folder: str = '',
         unlisted_are_negative: bool = True,
         pixel_size_um: float | Sequence[float] | None = None,
+        groups: Sequence[str] | None = None,
         strict: bool = False,
         split: str | None = None,
         fractions: Sequence[float] = (0.7, 0.15, 0.15),
@@ -100,6 +103,8 @@ class PipetteImages(TipDataset):
         if self.skipped:
             message = f'{subset}: left out for {len(self.skipped)} faults:\n'
             print_log(message + '\n'.join(self.skipped), logger='current', level=logging.WARNING)
+        if groups is not None:
+            self._keep_groups(groups, split_by)
         if split is not None:
             self._keep_split(split, fractions, split_by, split_seed)
         if not self.records:
@@ -131,13 +136,27 @@ class PipetteImages(TipDataset):
             if name not in listed and not path.name.startswith('.')
         ]
 
+    def group_names(self, split_by: str) -> list[str]:
+        """Name the group of every image: its session, or the image itself."""
+        if split_by == 'session':
+            return [record.session for record in self.records]
+        return [f'{record.file_name}#{record.frame or 0}' for record in self.records]
+
+    def _keep_groups(self, groups: Sequence[str], split_by: str) -> None:
+        names, groups = self.group_names(split_by), set(groups)
+        unknown = sorted(groups - set(names))
+        if unknown:
+            raise DatasetError(
+                f'{self.subset}: no {split_by} is named {unknown}, or all its images are faulty; '
+                f'there are {sorted(set(names))}'
+            )
+        self.records = [r for r, name in zip(self.records, names, strict=True) if name in groups]
+
     def _keep_split(
         self, split: str, fractions: Sequence[float], split_by: str, split_seed: int
     ) -> None:
         sessions = [record.session for record in self.records]
-        images = [f'{record.file_name}#{record.frame or 0}' for record in self.records]
-        groups = sessions if split_by == 'session' else images
-        splits = split_groups(groups, fractions, split_seed)
+        splits = split_groups(self.group_names(split_by), fractions, split_seed)
         files = [record.file_name for record in self.records]
         copies = name_copies(self.folder, files)
         leaks = sorted({*find_leaks(sessions, splits), *find_leaks(copies, splits)})

@@ -12,7 +12,7 @@ from pipedet.engine.checkpoint import checkpoints, remove_checkpoint, save_check
 from pipedet.models.detectors import unwrap
 from pipedet.registry import HOOKS
 from pipedet.structures import TipDataSample
-from pipedet.visualization import enhancement_grid, write_png
+from pipedet.visualization import enhancement_grid, write_picture
 
 KEEP = 2
 _OF_ONE_START = ('work_dir', 'resume', 'launcher', 'log_level')  # may differ when a run goes on
@@ -77,7 +77,7 @@ class PictureGrid(Hook):
         if batch_idx == 0 and shown:
             path = Path(runner.work_dir) / 'grids' / f'epoch_{runner.train_loop.epoch:03d}.png'
             triples = [(s.noisy.numpy(), s.enhanced.numpy(), s.clean.numpy()) for s in shown]
-            write_png(path, enhancement_grid(triples))
+            write_picture(path, enhancement_grid(triples))
 
 
 def config_text(runner: Runner) -> str:

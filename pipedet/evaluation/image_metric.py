@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pipedet.models.image_losses import correlation, ssim
 from pipedet.registry import METRICS
-from pipedet.visualization import enhancement_grid, write_png
+from pipedet.visualization import enhancement_grid, write_picture
 
 PICTURES = 6
 
@@ -67,7 +67,7 @@ class EnhancementMetric(BaseMetric):
         content = dict(title=title, context=context, **m)
         (folder / 'metrics.json').write_text(json.dumps(content, indent=1) + '\n')
         if self.pictures:
-            write_png(folder / 'pictures.png', enhancement_grid(self.pictures))
+            write_picture(folder / 'pictures.png', enhancement_grid(self.pictures))
         return '\n'.join(lines)
 
 

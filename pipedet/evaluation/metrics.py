@@ -71,6 +71,7 @@ def _to_record(sample: dict) -> TipRecord:
         scores=_to_array(sample['pred_tips']['scores']),
         # In float32 as the scores, else one of exactly 0.7 would fall below its threshold.
         score_threshold=float(np.float32(sample['score_threshold'])),
+        heatmap_iou=sample.get('heatmap_iou'),
     )
 
 

@@ -30,6 +30,7 @@ class TipRecord:
     score_threshold: float  # the detector stands by what scores at least this
     cnr: np.ndarray | None  # (N,), NaN where unknown
     failed: bool = False  # the prediction raised: every tip is missed
+    heatmap_iou: float | None = None  # None without tips, or without a heatmap
 
     def __post_init__(self) -> None:
         self.true = np.asarray(self.true, np.float64).reshape(-1, 2)

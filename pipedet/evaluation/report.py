@@ -80,6 +80,7 @@ class _RecordEntry(Entry):
     score_threshold: float
     cnr: list[float] | None
     failed: bool
+    heatmap_iou: Number | None = None
 
 
 def read_records(path: str | Path) -> list[TipRecord]:
@@ -162,11 +163,11 @@ def _known_section(unit: str, subsets: dict[str, dict[str, Any]]) -> list[str]:
                 counts.append(row([name, count, own['images'], own['tips']], own))
     return [
         *(f'## Known count, {unit}', '', KNOWN_NOTE, ''),
-        *_table(['subset', 'images', 'tips', *columns], overall),
+        *markdown_table(['subset', 'images', 'tips', *columns], overall),
         *(f'### Known count, {unit}, by contrast-to-noise ratio of the tip', ''),
-        *_table(['subset', 'CNR', 'tips', *columns], bands),
+        *markdown_table(['subset', 'CNR', 'tips', *columns], bands),
         *(f'### Known count, {unit}, by number of pipettes in the image', ''),
-        *_table(['subset', 'pipettes', 'images', 'tips', *columns], counts),
+        *markdown_table(['subset', 'pipettes', 'images', 'tips', *columns], counts),
     ]
 
 
@@ -184,7 +185,7 @@ def _open_section(unit: str, subsets: dict[str, dict[str, Any]]) -> list[str]:
     note = f'{OPEN_NOTE}{unit}.'
     return [
         *(f'## Open count, {unit}', '', note, ''),
-        *_table(['subset', 'images', *columns], rows),
+        *markdown_table(['subset', 'images', *columns], rows),
     ]
 
 
@@ -199,7 +200,7 @@ def _cell(summary: dict[str, float], key: str, intervals: dict[str, tuple] | Non
     return text
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence]) -> list[str]:
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence]) -> list[str]:
     """Return the lines of a Markdown table and a blank one; 'No data.' without rows."""
     cells = [[str(cell).replace('|', '\\|') for cell in row] for row in rows]
     if not cells:

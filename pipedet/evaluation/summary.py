@@ -3,6 +3,7 @@
 Every metric but the median is a ratio of two sums over images, so one set of per-image terms serves
 both the estimate and its bootstrap. Known-count metrics are named `tip/...`, open-count ones
 `open/...`; images without a scale are summed apart, with `px` in place of `um` in the names.
+`heatmap/iou` is the mean overlap of drawn and true heatmap, of detectors that draw one.
 `tip/error_um` is the mean Euclidean distance that the paper prints as "MSE". A missed tip is wrong
 at every threshold; having no distance, it is in `tip/missed` and not in the error or the median.
 `tip/error@10um` is the mean over the tips closer than that: how exact a find is, while the mean is
@@ -43,6 +44,7 @@ def summarise(
         'images': len(records),
         **_summarise_tips(tips, thresholds),
         **_ratios(_open_terms(record) for record in records),
+        **_ratios(_heatmap_terms(record) for record in records),
     }
 
 
@@ -88,6 +90,41 @@ def bootstrap(
     one would promise too narrow an interval. So whole sessions are drawn, unless there are fewer
     than `MIN_SESSIONS`, too few to draw from; then images are, and the interval is optimistic.
     """
+    sums = _session_sums(records, statistic)
+    drawn = _drawn(len(sums), n, seed) @ sums  # (n, 2)
+    return _interval(drawn, np.zeros_like(drawn) + (0, 1))
+
+
+def paired_bootstrap(
+    ours: Sequence[TipRecord],
+    theirs: Sequence[TipRecord],
+    statistic: str,
+    n: int = 1000,
+    seed: int = 0,
+) -> tuple[float, float, float]:
+    """Return how much larger a metric is for `ours`, and the 95 % interval of the difference.
+
+    Both must be of the same images in the same order: what is hard for both is drawn for both.
+    """
+    if not same_images(ours, theirs):
+        raise ValueError('the two were tested on different images: test both on the same')
+    first, second = (_session_sums(records, statistic) for records in (ours, theirs))
+    counts = _drawn(len(first), n, seed)
+    difference = np.subtract(*(np.divide(*sums.sum(axis=0)) for sums in (first, second)))
+    return float(difference), *_interval(counts @ first, counts @ second)
+
+
+def same_images(ours: Sequence[TipRecord], theirs: Sequence[TipRecord]) -> bool:
+    """Return whether both are of the same images with the same true tips, in the same order."""
+    first, second = (
+        [(r.source, r.frame, r.subset, r.true.tolist()) for r in records]
+        for records in (ours, theirs)
+    )
+    return first == second
+
+
+def _session_sums(records: Sequence[TipRecord], statistic: str) -> np.ndarray:
+    """Return numerator and denominator, (G, 2), of every session, or of every image of few."""
     unit = statistic[-2:]
     records = [record for record in records if unit not in ('um', 'px') or record.unit == unit]
     image_terms = [_terms(record).get(statistic, (0.0, 0.0)) for record in records]
@@ -98,11 +135,19 @@ def bootstrap(
         groups = np.arange(len(records))
     sums = np.zeros((groups.max() + 1, 2))
     np.add.at(sums, groups, image_terms)
-    # How often each group is drawn is all that a resample of ratios needs.
-    drawn = np.random.default_rng(seed).multinomial(len(sums), [1 / len(sums)] * len(sums), size=n)
-    numerators, denominators = (drawn @ sums).T  # (n,) each
-    drawable = denominators > 0
-    low, high = np.percentile(numerators[drawable] / denominators[drawable], [2.5, 97.5])
+    return sums
+
+
+def _drawn(groups: int, n: int, seed: int) -> np.ndarray:
+    """Return how often each group is drawn, (n, groups): all that a resample of ratios needs."""
+    return np.random.default_rng(seed).multinomial(groups, [1 / groups] * groups, size=n)
+
+
+def _interval(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
+    """Return the 95 % interval of the difference of two resampled ratios, (n, 2) each."""
+    drawable = (first[:, 1] > 0) & (second[:, 1] > 0)
+    ratios = (sums[drawable, 0] / sums[drawable, 1] for sums in (first, second))
+    low, high = np.percentile(np.subtract(*ratios), [2.5, 97.5])
     return float(low), float(high)
 
 
@@ -110,6 +155,7 @@ def _terms(record: TipRecord) -> Terms:
     return {
         **_tip_terms(record.unit, known_count(record), THRESHOLDS),
         **_open_terms(record),
+        **_heatmap_terms(record),
     }
 
 
@@ -140,6 +186,10 @@ def _open_terms(record: TipRecord) -> Terms:
     terms['open/count_acc'] = (100.0 * (n_pred == n_true and not record.failed), 1)
     terms['open/ghosts_per_image'] = (n_pred - hits, 1)  # at the largest radius
     return terms
+
+
+def _heatmap_terms(record: TipRecord) -> Terms:
+    return {} if record.heatmap_iou is None else {'heatmap/iou': (record.heatmap_iou, 1)}
 
 
 def _ratios(image_terms: Iterable[Terms]) -> dict[str, float]:

@@ -57,12 +57,15 @@ class TipDetector(StagedModel):
             inputs: (B, 1, H, W), normalised.
             tips: the labels, which an enhancer with crop='oracle' asks for.
         """
-        return self._read(self._enhance(inputs, tips)[0])
+        outputs = self._final(self._enhance(inputs, tips)[0])
+        return self._candidates(outputs, inputs.shape[-2:])
 
     def predict(self, inputs: Tensor, data_samples: list[TipDataSample]) -> list[TipDataSample]:
-        """Fill in `pred_tips`, in pixels of the original images."""
+        """Fill in `pred_tips`, in pixels of the original images, and `heatmap_iou`."""
         tips = [sample.gt_tips for sample in data_samples]
-        return self._fill_in(data_samples, *self.read(inputs, tips))
+        outputs = self._final(self._enhance(inputs, tips)[0])
+        self._measure_overlap(data_samples, outputs)
+        return self._fill_in(data_samples, *self._candidates(outputs, inputs.shape[-2:]))
 
     def refuse_labels(self) -> None:
         """Raise unless predictions need no labels: called wherever there are none."""
@@ -101,8 +104,12 @@ class TipDetector(StagedModel):
             losses['loss_proposals'] = self.coarse.loss(proposals, tips)['loss_heatmap']
         return outputs, losses
 
-    def _read(self, enhanced: Tensor) -> tuple[Tensor, Tensor]:
-        return self._candidates(self._forward(enhanced), enhanced.shape[-2:])
+    def _final(self, enhanced: Tensor) -> tuple | Tensor:
+        """Return the outputs that predictions are made of."""
+        return self._forward(enhanced)
+
+    def _measure_overlap(self, data_samples: list[TipDataSample], outputs: tuple | Tensor) -> None:
+        """Note `heatmap_iou` of labelled samples, where the detector draws a heatmap."""
 
     def test_step(self, data: dict) -> list[TipDataSample]:
         """Predict a collated batch; images that could not be read come back without prediction."""
@@ -114,6 +121,7 @@ class TipDetector(StagedModel):
         batch = self.data_preprocessor(data)
         inputs, samples = batch['inputs'], batch['data_samples']
         outputs, losses = self._judge(inputs, samples)
+        self._measure_overlap(samples, outputs)
         predicted = self._fill_in(samples, *self._candidates(outputs, inputs.shape[-2:]))
         return float(sum(losses.values())), predicted
 
@@ -166,12 +174,11 @@ class HeatmapDetector(TipDetector):
         self.max_tips = max_tips
         self.average_views = average_views
 
-    def _read(self, enhanced: Tensor) -> tuple[Tensor, Tensor]:
+    def _final(self, enhanced: Tensor) -> Tensor:
         if not self.average_views:
-            return super()._read(enhanced)
+            return self._forward(enhanced)
         # Logits, not probabilities: one blind view should not veto the others.
-        logits = mean_of_views(self._forward(eight_views(enhanced)))
-        return self._candidates(logits, enhanced.shape[-2:])
+        return mean_of_views(self._forward(eight_views(enhanced)))
 
     def _forward(self, inputs: Tensor) -> Tensor:
         return self._heatmap(inputs)
@@ -186,6 +193,9 @@ class HeatmapDetector(TipDetector):
 
     def _candidates(self, outputs: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         return self.coarse.read(outputs, self.max_tips)
+
+    def _measure_overlap(self, data_samples: list[TipDataSample], outputs: Tensor) -> None:
+        _note_overlap(data_samples, self.coarse, outputs)
 
 
 @MODELS.register_module()
@@ -235,6 +245,9 @@ class CoarseToFineDetector(TipDetector):
     def _candidates(self, outputs: tuple, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         return self.fine.read(outputs[1], size)
 
+    def _measure_overlap(self, data_samples: list[TipDataSample], outputs: tuple) -> None:
+        _note_overlap(data_samples, self.coarse, outputs[0])
+
 
 @MODELS.register_module()
 class DirectDetector(TipDetector):
@@ -260,6 +273,15 @@ class DirectDetector(TipDetector):
 
     def _candidates(self, outputs: tuple, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         return self.fine.read(outputs, size)
+
+
+def _note_overlap(data_samples: list[TipDataSample], head: nn.Module, logits: Tensor) -> None:
+    tips = [sample.gt_tips for sample in data_samples]
+    if not any(len(own) for own in tips):
+        return
+    for sample, overlap in zip(data_samples, head.overlap(logits, tips).tolist(), strict=True):
+        if len(sample.gt_tips):  # nothing overlaps with nothing
+            sample.set_metainfo(dict(heatmap_iou=overlap))
 
 
 def _on_top_of(encoder: nn.Module, head: dict) -> nn.Module:

@@ -6,6 +6,7 @@ from timm.models.efficientnet import EfficientNetFeatures
 from timm.models.mobilenetv3 import MobileNetV3Features
 from torch import Tensor, nn
 
+from pipedet.models import narrow  # noqa: F401, timm is told of its models
 from pipedet.models.contrast import LocalContrast
 from pipedet.registry import MODELS
 
@@ -46,6 +47,7 @@ class TimmPyramid(nn.Module):
         pretrained: False for random weights, True for timm's own, or the path of a weights file.
         contrast_radii: of the neighbourhoods whose `LocalContrast` joins the image, pixels.
         patch_stem: whether the backbone goes to stride 4 at once, for speed.
+        image_size: side of the input for a backbone that must know it (Swin); None otherwise.
     """
 
     def __init__(
@@ -57,15 +59,18 @@ class TimmPyramid(nn.Module):
         pretrained: bool | str,
         contrast_radii: tuple[int, ...] = (),
         patch_stem: bool = False,
+        image_size: int | None = None,
     ) -> None:
         super().__init__()
         self.contrast = LocalContrast(contrast_radii)
+        size = {} if image_size is None else dict(img_size=image_size)
         self.net = create_backbone(
             name,
             pretrained,
             in_chans=self.contrast.channels,
             features_only=True,
             out_indices=tuple(levels),
+            **size,
         )
         _drop_unused_stages(self.net)
         if patch_stem:
@@ -88,6 +93,8 @@ class TimmPyramid(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """(B, 1, H, W) -> (B, channels, H / stride, W / stride)."""
         levels = self.net(self.contrast(images))
+        if getattr(self.net, 'output_fmt', 'NCHW') == 'NHWC':
+            levels = [level.permute(0, 3, 1, 2) for level in levels]
         features = [side(f) for side, f in zip(self.laterals, levels, strict=True)]
         merged = features[-1]
         for finer, merge in zip(reversed(features[:-1]), self.merges, strict=True):

@@ -9,6 +9,7 @@ from pipedet.registry import MODELS
 
 # A fresh head predicts 1 % everywhere: most cells hold no tip (Lin et al. 2017, focal loss).
 _PRIOR_LOGIT = -4.6
+OVERLAP_LEVEL = 0.5
 
 
 @MODELS.register_module()
@@ -30,6 +31,7 @@ class HeatmapHead(nn.Module):
         loss: config of a loss on (logits, target).
         blur: sigma in cells of a mean over the map before peaks are sought, 0 for none: it ranks by
             the chance of a tip being near, where the map is unsure of the very cell.
+        refine: of a peak to a fraction of a cell, 'parabola' or 'centroid', see `find_peaks`.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class HeatmapHead(nn.Module):
         separation: float,
         loss: dict,
         blur: float = 0.0,
+        refine: str = 'parabola',
     ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_channels, hidden, 3, padding=1)
@@ -53,7 +56,7 @@ class HeatmapHead(nn.Module):
         self.stride = out_stride
         self.sigma, self.merge = sigma, merge
         self.radius = round(separation / out_stride)
-        self.blur = blur
+        self.blur, self.refine = blur, refine
         self.loss_function = MODELS.build(loss)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -65,18 +68,36 @@ class HeatmapHead(nn.Module):
 
     def loss(self, logits: Tensor, tips: list[InstanceData]) -> dict[str, Tensor]:
         """Compare with Gaussians drawn at the true tips."""
-        target = draw_gaussians(
+        return dict(loss_heatmap=self.loss_function(logits, self._target(logits, tips)))
+
+    def overlap(self, logits: Tensor, tips: list[InstanceData]) -> Tensor:
+        """Return the IoU (B,) of where heatmap and target reach `OVERLAP_LEVEL` (paper IV.D).
+
+        The paper names no level. At half its height a Gaussian is a disc of 1.18 sigma.
+        """
+        drawn = logits.sigmoid() >= OVERLAP_LEVEL
+        target = self._target(logits, tips) >= OVERLAP_LEVEL
+        both, either = (x.sum(dim=(1, 2, 3)) for x in (drawn & target, drawn | target))
+        return both / either.clamp(min=1)
+
+    def _target(self, logits: Tensor, tips: list[InstanceData]) -> Tensor:
+        return draw_gaussians(
             [t.points for t in tips],
             logits.shape[-2:],
             sigma=self.sigma,
             stride=self.stride,
             merge=self.merge,
         )
-        return dict(loss_heatmap=self.loss_function(logits, target))
 
     def read(self, logits: Tensor, max_tips: int) -> tuple[Tensor, Tensor]:
         """Return the peaks, (B, K, 2) input pixels, and their heights (B, K)."""
         heatmap = logits.sigmoid()
         if self.blur:
             heatmap = blur(heatmap, self.blur)
-        return find_peaks(heatmap, max_tips=max_tips, stride=self.stride, radius=self.radius)
+        return find_peaks(
+            heatmap,
+            max_tips=max_tips,
+            stride=self.stride,
+            radius=self.radius,
+            refine=self.refine,
+        )

@@ -55,22 +55,25 @@ def blur(heatmap: Tensor, sigma: float) -> Tensor:
 
 
 def find_peaks(
-    heatmap: Tensor, *, max_tips: int, stride: int, radius: int
+    heatmap: Tensor, *, max_tips: int, stride: int, radius: int, refine: str = 'parabola'
 ) -> tuple[Tensor, Tensor]:
     """Read the highest local maxima of a heatmap of probabilities.
 
-    Each is refined by the parabola through the logarithm of its neighbours, which is exact for a
-    Gaussian. A plateau is no peak: flat, saturated or non-finite maps give scores of 0.
+    A plateau is no peak: flat, saturated or non-finite maps give scores of 0.
 
     Args:
         heatmap: (B, 1, h, w) in [0, 1].
         max_tips: K, peaks returned per image.
         stride: input pixels per cell.
         radius: a peak is the highest cell within so many cells.
+        refine: 'parabola' through the logarithm of the neighbours, exact for a Gaussian (DARK,
+            Zhang et al. 2020); 'centroid' of the cells within `radius`, a soft-argmax of each peak.
 
     Returns:
         points (B, K, 2) in input pixels and scores (B, K), best first; score 0: no such peak.
     """
+    if refine not in ('parabola', 'centroid'):
+        raise ValueError(f"refine is 'parabola' or 'centroid', not {refine!r}")
     heatmap = heatmap.float()
     width = heatmap.shape[-1]
     log = heatmap.clamp(min=1e-8).log()
@@ -91,8 +94,24 @@ def find_peaks(
     def at(values: Tensor) -> Tensor:
         return values.flatten(1).gather(1, cells)
 
-    shift_x = 0.5 * (at(right) - at(left)) / at(curve_x).clamp(min=1e-4)
-    shift_y = 0.5 * (at(below) - at(above)) / at(curve_y).clamp(min=1e-4)
-    x = cells % width + shift_x.clamp(-0.5, 0.5)
-    y = cells // width + shift_y.clamp(-0.5, 0.5)
+    if refine == 'centroid':
+        x, y = _centroids(heatmap, cells, radius)
+    else:
+        shift_x = 0.5 * (at(right) - at(left)) / at(curve_x).clamp(min=1e-4)
+        shift_y = 0.5 * (at(below) - at(above)) / at(curve_y).clamp(min=1e-4)
+        x = cells % width + shift_x.clamp(-0.5, 0.5)
+        y = cells // width + shift_y.clamp(-0.5, 0.5)
     return (torch.stack([x, y], dim=-1) + 0.5) * stride - 0.5, scores
+
+
+def _centroids(heatmap: Tensor, cells: Tensor, radius: int) -> tuple[Tensor, Tensor]:
+    """Return x and y (B, K), in cells, of the mean place within `radius` of flat `cells` (B, K)."""
+    height, width = heatmap.shape[-2:]
+    reach = torch.arange(-radius, radius + 1, device=heatmap.device)
+    x = (cells % width)[..., None, None] + reach  # (B, K, 1, n)
+    y = (cells // width)[..., None, None] + reach[:, None]  # (B, K, n, 1)
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    around = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
+    weights = heatmap.flatten(1).gather(1, around.flatten(1)).view_as(around) * inside
+    mass = weights.sum(dim=(2, 3)).clamp(min=1e-8)
+    return (weights * x).sum(dim=(2, 3)) / mass, (weights * y).sum(dim=(2, 3)) / mass

@@ -79,7 +79,7 @@ class TipDistanceLoss(nn.Module):
 class ChamferLoss(nn.Module):
     """Each tip to its nearest slot, each slot to its nearest tip: the rival that needs no matching.
 
-    It is what the authors' script imports; nothing keeps two slots from the same tip.
+    The authors' script defines one too; nothing keeps two slots from the same tip.
     """
 
     def forward(self, places: Tensor, true: Tensor, slot: Tensor) -> Tensor:

@@ -1,0 +1,13 @@
+"""Three convolutions as the decoder, at a quarter of the width."""
+
+from mmengine.config import read_base
+
+with read_base():
+    from ..decoders.cnn import *
+    from ._base import *
+
+model.enhancer = None
+model.encoder.name = 'vit_tiny_patch16_224'
+model.coarse.hidden = 64
+model.fine.width = 8
+train_cfg.stages = [dict(stage, lr=3 * stage['lr'], schedule=decay) for stage in train_cfg.stages]

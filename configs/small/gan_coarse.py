@@ -1,0 +1,15 @@
+"""Table IV at a quarter of the width: enhancer and heatmap."""
+
+from mmengine.config import read_base
+
+with read_base():
+    from ..ablations.gan_coarse import *
+    from ._base import *
+
+first = dict(
+    part='enhancer.generator', config='../enhancers/cyclegan_small.py', weights=None, share=0.5
+)
+model.enhancer.generator.update(width=16, blocks=6)
+model.encoder.name = 'vit_tiny_patch16_224'
+model.coarse.hidden = 64
+train_cfg.stages = [dict(stage, lr=3 * stage['lr'], schedule=decay) for stage in train_cfg.stages]

@@ -1,0 +1,10 @@
+"""Baseline resnet50 at a quarter of the width."""
+
+from mmengine.config import read_base
+
+with read_base():
+    from ..baselines.resnet50 import *
+    from ._base import *
+
+model.fine.name = 'resnet50_quarter'
+train_cfg.stages = [dict(stage, lr=3 * stage['lr'], schedule=decay) for stage in train_cfg.stages]

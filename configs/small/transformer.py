@@ -1,0 +1,14 @@
+"""Queries over the heatmap, at a quarter of the width."""
+
+from mmengine.config import read_base
+
+with read_base():
+    from ..decoders.transformer import *
+    from ._base import *
+
+model.enhancer = None
+model.encoder.name = 'vit_tiny_patch16_224'
+model.coarse.hidden = 64
+model.fine.update(width=64, heads=4)
+model.fine.encoder.channels = 64
+train_cfg.stages = [dict(stage, lr=3 * stage['lr'], schedule=decay) for stage in train_cfg.stages]

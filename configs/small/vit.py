@@ -1,0 +1,10 @@
+"""Baseline ViT at a quarter of the width."""
+
+from mmengine.config import read_base
+
+with read_base():
+    from ..baselines.vit import *
+    from ._base import *
+
+model.fine.name = 'vit_tiny_patch16_224'
+train_cfg.stages = [dict(stage, lr=3 * stage['lr'], schedule=decay) for stage in train_cfg.stages]

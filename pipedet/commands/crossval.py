@@ -1,0 +1,283 @@
+"""Train on all recording sessions but one and test on that one, for each of them in turn.
+
+    pipedet crossval configs/quickstart.py --data my_frames/ --pixel-size-um 0.76 --seeds 0 1
+
+Every fold and seed is a `pipedet train` in a process of its own. It validates on a part of its
+training sessions: what is left out is seen by its test alone. `--leave-out image` leaves out single
+images, which flatters wherever a session has several of them. A training set that joins scenes and
+labelled images, as `configs/labelled.py` has, keeps the scenes; any other is replaced. Run again,
+the same command goes on where it stopped.
+"""
+
+import argparse
+import datetime
+import hashlib
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmengine.config import Config
+
+from pipedet.commands.common import add_config_arguments, load_config
+from pipedet.commands.launch import launch
+from pipedet.datasets import DatasetError, PipetteImages
+from pipedet.datasets.splits import find_leaks, name_copies
+from pipedet.engine.budget import parse_duration
+from pipedet.evaluation.protocols import TipRecord
+from pipedet.evaluation.report import markdown_table, read_records
+from pipedet.evaluation.summary import THRESHOLDS, summarise
+from pipedet.formats.digest import sha256_of
+from pipedet.registry import TRANSFORMS
+
+FRACTIONS = (0.85, 0.15, 0.0)  # of what is not left out, for training and validation
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    add_config_arguments(parser)
+    add = parser.add_argument
+    add('--data', type=Path, required=True, help='folder with images in it or in its images/')
+    add('--annotations', default='annotations.json', help='COCO or CSV file in it [%(default)s]')
+    add('--pixel-size-um', type=float, help='of these images')
+    add('--leave-out', choices=('session', 'image'), default='session', help='[%(default)s]')
+    add('--folds', type=int, help='leave out several at a time, in so many folds [one at a time]')
+    add('--seeds', type=int, nargs='+', default=[0], help='to train each fold with [0]')
+    add('--budget', metavar='T', help='train for at most T each time, such as 10m')
+
+
+@dataclass
+class FoldResult:
+    """One training of a fold; `fault` says why it has no records."""
+
+    fold: int
+    seed: int
+    left_out: str
+    records: list[TipRecord] = field(default_factory=list)
+    device: str = ''
+    fault: str = ''
+
+
+def run(args: argparse.Namespace) -> None:
+    """Do what is not done of all folds; write crossval.json and crossval.md after each training."""
+    config = load_config(args)
+    if 'predict_pipeline' not in config:
+        raise ValueError(f'{args.config} finds no tips: crossval is for localisers')
+    if args.budget is not None:
+        parse_duration(args.budget)  # a fault in it should not wait for the first fold
+    images = dict(
+        root=str(args.data.resolve()),
+        annotations=args.annotations,
+        image_folder='images' if (args.data / 'images').is_dir() else '',
+        pixel_size_um=args.pixel_size_um,
+        subset=args.data.resolve().name,
+        seed=0,
+    )
+    dataset = PipetteImages(pipeline=[], **images)
+    names = dataset.group_names(args.leave_out)
+    folds = make_folds(names, [len(record.tips) > 0 for record in dataset.records], args.folds)
+    context = dict(
+        config=args.config.name,
+        data=dataset.describe(),
+        left_out=args.leave_out + _describe_leaks(dataset, folds, args.leave_out),
+        trainings=f'{max(folds) + 1} folds, seeds {args.seeds}, budget {args.budget or "none"}',
+        date=datetime.date.today().isoformat(),
+    )
+    labels = sha256_of(dataset.root / args.annotations)
+    settings = dict(images, labels=labels, folds=dict(zip(names, folds, strict=True)))
+    folder = Path(config.work_dir)
+    _agree_on_settings(config, settings | dict(budget=args.budget), folder / 'settings.json')
+    results, text = [], ''
+    for fold in range(max(folds) + 1):
+        path = folder / f'fold_{fold:02d}' / f'{args.config.stem}_fold.py'
+        left_out = _write_fold(args, images, dataset, np.equal(folds, fold), path)
+        for seed in args.seeds:
+            print(f'fold {fold}, seed {seed}, without {left_out}', flush=True)
+            result = FoldResult(fold, seed, left_out)
+            results.append(result)
+            _complete(result, path, args.budget)
+            text = write_report(results, context, folder)
+    print(text)
+    faults = [result.fault for result in results if result.fault]
+    if faults:
+        raise RuntimeError(
+            f'{len(faults)} of {len(results)} trainings failed, the first one: {faults[0]}; the '
+            'same command tries them again'
+        )
+
+
+def make_folds(groups: Sequence[str], tipped: Sequence[bool], count: int | None) -> list[int]:
+    """Number the fold of every image: groups stay whole, folds are of about equal size.
+
+    Groups come largest first, each to the smallest fold. Those without a tip come last: each fold
+    has one with tips, or there would be no accuracy to measure. So there are as many folds as
+    groups with tips, or `count`.
+    """
+    sizes = Counter(groups)
+    with_tips = {group for group, has_tips in zip(groups, tipped, strict=True) if has_tips}
+    filled = np.zeros(len(with_tips) if count is None else max(0, count))
+    if not 2 <= len(filled) <= len(with_tips):
+        raise ValueError(
+            f'{len(filled)} folds of {len(with_tips)} groups with tips: label more sessions, give '
+            'other --folds, or --leave-out image'
+        )
+    fold_of = {}
+    for group in sorted(sizes, key=lambda name: (name not in with_tips, -sizes[name], name)):
+        fold_of[group] = int(filled.argmin())
+        filled[fold_of[group]] += sizes[group]
+    return [fold_of[group] for group in groups]
+
+
+def _describe_leaks(dataset: PipetteImages, folds: list[int], leave_out: str) -> str:
+    """Refuse files that folds of sessions share; say what folds of images do."""
+    numbers = [str(fold) for fold in folds]
+    files = name_copies(dataset.folder, [record.file_name for record in dataset.records])
+    leaks = find_leaks(files, numbers)
+    if leave_out == 'session' and leaks:
+        raise DatasetError(
+            f'files in more than one session: {leaks}; give all frames and copies of a file one'
+        )
+    shared = find_leaks(dataset.group_names('session'), numbers)
+    return f', {len(shared)} sessions are trained and tested on at once' if shared else ''
+
+
+def _agree_on_settings(config: Config, settings: dict[str, Any], path: Path) -> None:
+    """Refuse to go on with folds that were made, labelled or trained otherwise."""
+    content = json.dumps(config.to_dict() | dict(work_dir=None), sort_keys=True, default=str)
+    settings = settings | dict(config=hashlib.sha256(content.encode()).hexdigest())
+    before = json.loads(path.read_text()) if path.is_file() else settings
+    changed = [key for key in settings if before[key] != settings[key]]
+    if changed:
+        raise ValueError(
+            f'{path.parent} holds folds with another {" and ".join(changed)}: choose another '
+            '--work-dir'
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(settings, indent=1))
+
+
+def _write_fold(
+    args: argparse.Namespace, images: dict, dataset: PipetteImages, tested: np.ndarray, path: Path
+) -> str:
+    """Write the config of a fold that leaves out the `tested` images; say which these are."""
+
+    def groups(by: str, chosen: np.ndarray) -> list[str]:
+        return np.unique(np.array(dataset.group_names(by))[chosen]).tolist()
+
+    config, by, left_out = load_config(args), args.leave_out, groups(args.leave_out, tested)
+    said = ', '.join(left_out[:3]) + f' and {len(left_out) - 3} more' * (len(left_out) > 3)
+    tipped = np.array([len(record.tips) > 0 for record in dataset.records])
+    if by == 'session' and len(groups(by, ~tested & tipped)) == 1:
+        by, said = 'image', f'{said}; validated on images of the one session to train on'
+    images = dict(images, type='pipedet.PipetteImages')
+    kept = dict(images, groups=groups(by, ~tested), split_by=by, fractions=FRACTIONS)
+    own = dict(images, groups=left_out, split_by=args.leave_out)
+    pipeline = config.predict_pipeline
+    _set_train_images(config, dict(kept, split='train'))
+    config.val_dataloader.dataset = dict(kept, split='val', pipeline=pipeline)
+    config.test_dataloader.dataset = dict(own, pipeline=pipeline)
+    if 'first' in config:  # it is named from the folder of a config, which this one leaves
+        config.first.config = str((args.config.parent / config.first.config).resolve())
+    path.parent.mkdir(exist_ok=True)
+    config.dump(path)
+    return said
+
+
+def _set_train_images(config: Config, images: dict[str, Any]) -> None:
+    """Put images where the config has its own, or in the place of its scenes."""
+    dataset = config.train_dataloader.dataset
+    sets = dataset.get('sets', [dataset])
+    own, scenes = ([s for s in sets if ('root' in s) == is_own] for is_own in (True, False))
+    pipeline = (own or scenes)[0].pipeline
+    kinds = {_kind(transform) for transform in pipeline}
+    # Scenes are made at the size of the input; images must be brought to it, before anything else.
+    missing = [t for t in config.predict_pipeline[:-1] if _kind(t) not in kinds]
+    images['pipeline'] = [*missing, *pipeline]
+    if own and scenes:
+        dataset.sets = [*scenes, images]
+    else:
+        config.train_dataloader.dataset = images
+
+
+def _kind(transform: dict[str, Any]) -> type:
+    kind = transform['type']
+    return TRANSFORMS.get(kind) if isinstance(kind, str) else kind
+
+
+def _complete(result: FoldResult, path: Path, budget: str | None) -> None:
+    """Train and test one fold, unless that is done."""
+    folder = path.parent / f'seed_{result.seed}'
+    tested = folder / 'test' / 'records.json'
+    # --resume begins a training that has not begun.
+    options = ['--work-dir', folder, '--resume', '--seed', result.seed]
+    options += [] if budget is None else ['--budget', budget]
+    try:
+        if not tested.is_file():
+            launch('train', path, *options, log=folder / 'log.txt')
+        result.records = read_records(tested)
+        result.device = json.loads((folder / 'train.json').read_text())['device']
+    except (RuntimeError, ValueError, OSError) as error:
+        print(f'failed: {error}', flush=True)
+        result.fault = str(error)
+
+
+def write_report(results: list[FoldResult], context: dict[str, Any], folder: Path) -> str:
+    """Write crossval.json and crossval.md; return the text."""
+    done = [result for result in results if not result.fault]
+    context = context | dict(device=', '.join(sorted({result.device for result in done})))
+    runs = [
+        dict(fold=r.fold, left_out=r.left_out, seed=r.seed, fault=r.fault) | summarise(r.records)
+        for r in results
+    ]
+    figures = measure(done)
+    units = sorted({record.unit for result in done for record in result.records})
+    keys = [f'tip/acc@{t}{unit}' for unit in units for t in THRESHOLDS]
+    keys += [f'{name}{unit}' for unit in units for name in ('tip/error_', 'open/f1@5')]
+
+    def cells(summary: dict[str, float]) -> list[str]:
+        return [f'{summary[key]:.2f}' if key in summary else '-' for key in keys]
+
+    about = ['fold', 'left_out', 'seed', 'images', 'tips']
+    lines = ['# Cross-validation', '', *(f'- {key}: {value}' for key, value in context.items())]
+    for r in results:
+        lines += ['', f'**Fold {r.fold}, seed {r.seed} has no figures**: {r.fault}'] * bool(r.fault)
+    lines += ['', *markdown_table([*about, *keys], [[*map(r.get, about), *cells(r)] for r in runs])]
+    lines += markdown_table(['', *keys], [[name, *cells(s)] for name, s in figures.items()])
+    content = dict(context, runs=runs, figures=figures)
+    (folder / 'crossval.json').write_text(json.dumps(content, indent=1))
+    (folder / 'crossval.md').write_text('\n'.join(lines))
+    return '\n'.join(lines)
+
+
+def measure(results: Sequence[FoldResult]) -> dict[str, dict[str, float]]:
+    """Return mean and spread over the folds, and over the seeds those of all images left out.
+
+    A fold counts with its mean over the seeds; spreads are standard deviations of a sample.
+    """
+    by_fold, pooled = defaultdict(list), defaultdict(list)
+    for result in results:
+        by_fold[result.fold].append(summarise(result.records))
+        pooled[result.seed] += result.records
+    folds = [_over(np.mean, summaries) for summaries in by_fold.values()]
+    seeds = {seed: summarise(records) for seed, records in pooled.items()}
+    return {
+        'mean of the folds': _over(np.mean, folds),
+        'std of the folds': _over(_std, folds),
+        **{f'all {s["images"]} images, seed {seed}': s for seed, s in seeds.items()},
+        'all images, mean of the seeds': _over(np.mean, seeds.values()),
+        'all images, std of the seeds': _over(_std, seeds.values()),
+    }
+
+
+def _over(statistic: Callable, summaries: Collection[dict[str, float]]) -> dict[str, float]:
+    """Return a statistic of every metric over the summaries that have it, where there is one."""
+    keys = dict.fromkeys(key for summary in summaries for key in summary)
+    values = {key: statistic([s[key] for s in summaries if key in s]) for key in keys}
+    return {key: float(value) for key, value in values.items() if np.isfinite(value)}
+
+
+def _std(values: list[float]) -> float:
+    return np.std(values, ddof=1) if len(values) > 1 else np.nan

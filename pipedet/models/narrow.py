@@ -1,0 +1,32 @@
+"""The paper's networks at a quarter of their channels, as timm models, for want of a GPU.
+
+The ViT of that width is timm's own `vit_tiny_patch16_224`. No weights exist for these.
+"""
+
+from timm.models import register_model
+from timm.models.resnet import resnet18, resnet50
+from timm.models.vgg import VGG, cfgs
+from torch import nn
+
+_CHANNELS = (16, 32, 64, 128)
+
+
+@register_model
+def resnet18_quarter(**options) -> nn.Module:
+    """ResNet-18; its stem keeps 64 channels."""
+    return resnet18(channels=_CHANNELS, **options)
+
+
+@register_model
+def resnet50_quarter(**options) -> nn.Module:
+    """ResNet-50; its stem keeps 64 channels."""
+    return resnet50(channels=_CHANNELS, **options)
+
+
+@register_model
+def vgg16_quarter(pretrained: bool = False, in_chans: int = 3, num_classes: int = 1000, **_):
+    """VGG16; its last linear layer keeps 4096 inputs."""
+    if pretrained:
+        raise RuntimeError('none exist at this width')
+    plan = [step if step == 'M' else step // 4 for step in cfgs['vgg16']]
+    return VGG(plan, num_classes, in_chans, mlp_ratio=0.25)
