@@ -202,6 +202,7 @@ def _cell(summary: dict[str, float], key: str, intervals: dict[str, tuple] | Non
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence]) -> list[str]:
     """Return the lines of a Markdown table and a blank one; 'No data.' without rows."""
+    header = [str(name) for name in header]
     cells = [[str(cell).replace('|', '\\|') for cell in row] for row in rows]
     if not cells:
         return ['No data.', '']

@@ -12,21 +12,29 @@ _CHANNELS = (16, 32, 64, 128)
 
 
 @register_model
-def resnet18_quarter(**options) -> nn.Module:
+def resnet18_quarter(pretrained: bool = False, **options) -> nn.Module:
     """ResNet-18; its stem keeps 64 channels."""
+    _refuse(pretrained)
     return resnet18(channels=_CHANNELS, **options)
 
 
 @register_model
-def resnet50_quarter(**options) -> nn.Module:
+def resnet50_quarter(pretrained: bool = False, **options) -> nn.Module:
     """ResNet-50; its stem keeps 64 channels."""
+    _refuse(pretrained)
     return resnet50(channels=_CHANNELS, **options)
 
 
 @register_model
-def vgg16_quarter(pretrained: bool = False, in_chans: int = 3, num_classes: int = 1000, **_):
+def vgg16_quarter(
+    pretrained: bool = False, in_chans: int = 3, num_classes: int = 1000, **_
+) -> nn.Module:
     """VGG16; its last linear layer keeps 4096 inputs."""
-    if pretrained:
-        raise RuntimeError('none exist at this width')
+    _refuse(pretrained)
     plan = [step if step == 'M' else step // 4 for step in cfgs['vgg16']]
     return VGG(plan, num_classes, in_chans, mlp_ratio=0.25)
+
+
+def _refuse(pretrained: bool) -> None:
+    if pretrained:
+        raise RuntimeError('none exist at this width')
