@@ -141,7 +141,7 @@ def test_one_failed_model_does_not_lose_the_rest(tmp_path, launched):
     with pytest.raises(SystemExit):
         main(command)  # again: only what failed is tried
     assert launched[count:] == [('train', 'broken')]
-    with pytest.raises(SystemExit, match='choose another --out'):
+    with pytest.raises(SystemExit, match='another budget: choose another folder'):
         main([*command[:-1], '2m'])
 
 

@@ -11,6 +11,7 @@ from mmengine.config import Config
 
 from pipedet.commands import crossval
 from pipedet.datasets import DatasetError, PipetteImages
+from pipedet.datasets.splits import make_folds
 from pipedet.evaluation import TipRecord, read_records, summarise, write_report
 from pipedet.formats import ImageRecord, write_annotations
 from pipedet.registry import DATASETS
@@ -86,22 +87,22 @@ def trainings(monkeypatch):
 
 def test_folds_keep_groups_whole_and_are_of_equal_size():
     groups = [*'aaaaabbbccddddee']
-    folds = crossval.make_folds(groups, [True] * 16, None)
+    folds = make_folds(groups, [True] * 16, None)
     assert len(set(zip(groups, folds, strict=True))) == len(set(folds)) == 5
-    folds = crossval.make_folds(groups, [True] * 16, 3)
+    folds = make_folds(groups, [True] * 16, 3)
     assert len(set(zip(groups, folds, strict=True))) == 5
     assert sorted(folds.count(fold) for fold in range(3)) == [5, 5, 6]
     for count in (0, 1, 6, -1):
         with pytest.raises(ValueError, match='5 groups with tips'):
-            crossval.make_folds(groups, [True] * 16, count)
+            make_folds(groups, [True] * 16, count)
 
 
 def test_every_fold_has_tips():
     groups = [*'aabbxxxxxy']
-    folds = crossval.make_folds(groups, [group in 'ab' for group in groups], None)
+    folds = make_folds(groups, [group in 'ab' for group in groups], None)
     assert {folds[0], folds[2]} == {0, 1} and set(folds) == {0, 1}
     with pytest.raises(ValueError, match='1 groups with tips'):
-        crossval.make_folds([*'aax'], [True, True, False], None)
+        make_folds([*'aax'], [True, True, False], None)
 
 
 @pytest.mark.parametrize('leave_out', ['session', 'image'])

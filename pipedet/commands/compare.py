@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 
 from pipedet import __version__
 from pipedet.commands.common import device_name
-from pipedet.commands.launch import launch
+from pipedet.commands.launch import agree_on, digest_of, launch
 from pipedet.engine.checkpoint import checkpoints
 from pipedet.evaluation.comparison import ModelResult, check_same_images, measure, to_markdown
 from pipedet.evaluation.comparison_figures import draw_figures
@@ -63,7 +63,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Bring every model as far as it goes, then write the report."""
     runs = name_runs(args.configs)
-    _agree_on_settings(args)
+    settings = dict(budget=args.budget, seed=args.seed, cfg_options=args.cfg_options)
+    agree_on(settings, args.out / 'settings.json')
     results = []
     for number, (name, config) in enumerate(runs.items(), start=1):
         print(f'{name} ({number} of {len(runs)})', flush=True)
@@ -93,23 +94,10 @@ def name_runs(configs: list[Path]) -> dict[str, Path]:
     return dict(zip(names, configs, strict=True))
 
 
-def _agree_on_settings(args: argparse.Namespace) -> None:
-    """Refuse to mix models that were trained or tested under other conditions."""
-    settings = dict(budget=args.budget, seed=args.seed, cfg_options=args.cfg_options)
-    path = args.out / 'settings.json'
-    if path.is_file():
-        before = json.loads(path.read_text(encoding='utf-8'))
-        if before != settings:
-            raise ValueError(
-                f'{args.out} holds models compared with {before}: choose another --out'
-            )
-    args.out.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(settings), encoding='utf-8')
-
-
 def _complete(name: str, config: Path, args: argparse.Namespace) -> ModelResult:
     """Do what is not done yet of training, test and timing; return what they left."""
     folder, log = args.out / name, args.out / f'{name}.log'
+    agree_on(dict(config=digest_of(Config.fromfile(config))), args.out / f'{name}.json')
     changes = ['--cfg-options', *args.cfg_options] if args.cfg_options else []
     if config.name == 'config.py':
         trained = config.parent

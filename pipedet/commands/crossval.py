@@ -11,11 +11,7 @@ the same command goes on where it stopped.
 
 import argparse
 import datetime
-import hashlib
 import json
-from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +19,12 @@ import numpy as np
 from mmengine.config import Config
 
 from pipedet.commands.common import add_config_arguments, load_config
-from pipedet.commands.launch import launch
+from pipedet.commands.launch import agree_on, digest_of, launch
 from pipedet.datasets import DatasetError, PipetteImages
-from pipedet.datasets.splits import find_leaks, name_copies
+from pipedet.datasets.splits import find_leaks, make_folds, name_copies
 from pipedet.engine.budget import parse_duration
-from pipedet.evaluation.protocols import TipRecord
-from pipedet.evaluation.report import markdown_table, read_records
-from pipedet.evaluation.summary import THRESHOLDS, summarise
+from pipedet.evaluation.folds import FoldResult, write_folds
+from pipedet.evaluation.report import read_records
 from pipedet.formats.digest import sha256_of
 from pipedet.registry import TRANSFORMS
 
@@ -47,18 +42,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add('--folds', type=int, help='leave out several at a time, in so many folds [one at a time]')
     add('--seeds', type=int, nargs='+', default=[0], help='to train each fold with [0]')
     add('--budget', metavar='T', help='train for at most T each time, such as 10m')
-
-
-@dataclass
-class FoldResult:
-    """One training of a fold; `fault` says why it has no records."""
-
-    fold: int
-    seed: int
-    left_out: str
-    records: list[TipRecord] = field(default_factory=list)
-    device: str = ''
-    fault: str = ''
 
 
 def run(args: argparse.Namespace) -> None:
@@ -88,8 +71,9 @@ def run(args: argparse.Namespace) -> None:
     )
     labels = sha256_of(dataset.root / args.annotations)
     settings = dict(images, labels=labels, folds=dict(zip(names, folds, strict=True)))
+    settings |= dict(config=digest_of(config), budget=args.budget)
     folder = Path(config.work_dir)
-    _agree_on_settings(config, settings | dict(budget=args.budget), folder / 'settings.json')
+    agree_on(settings, folder / 'settings.json')
     results, text = [], ''
     for fold in range(max(folds) + 1):
         path = folder / f'fold_{fold:02d}' / f'{args.config.stem}_fold.py'
@@ -99,7 +83,7 @@ def run(args: argparse.Namespace) -> None:
             result = FoldResult(fold, seed, left_out)
             results.append(result)
             _complete(result, path, args.budget)
-            text = write_report(results, context, folder)
+            text = write_folds(results, context, folder)
     print(text)
     faults = [result.fault for result in results if result.fault]
     if faults:
@@ -107,28 +91,6 @@ def run(args: argparse.Namespace) -> None:
             f'{len(faults)} of {len(results)} trainings failed, the first one: {faults[0]}; the '
             'same command tries them again'
         )
-
-
-def make_folds(groups: Sequence[str], tipped: Sequence[bool], count: int | None) -> list[int]:
-    """Number the fold of every image: groups stay whole, folds are of about equal size.
-
-    Groups come largest first, each to the smallest fold. Those without a tip come last: each fold
-    has one with tips, or there would be no accuracy to measure. So there are as many folds as
-    groups with tips, or `count`.
-    """
-    sizes = Counter(groups)
-    with_tips = {group for group, has_tips in zip(groups, tipped, strict=True) if has_tips}
-    filled = np.zeros(len(with_tips) if count is None else max(0, count))
-    if not 2 <= len(filled) <= len(with_tips):
-        raise ValueError(
-            f'{len(filled)} folds of {len(with_tips)} groups with tips: label more sessions, give '
-            'other --folds, or --leave-out image'
-        )
-    fold_of = {}
-    for group in sorted(sizes, key=lambda name: (name not in with_tips, -sizes[name], name)):
-        fold_of[group] = int(filled.argmin())
-        filled[fold_of[group]] += sizes[group]
-    return [fold_of[group] for group in groups]
 
 
 def _describe_leaks(dataset: PipetteImages, folds: list[int], leave_out: str) -> str:
@@ -142,21 +104,6 @@ def _describe_leaks(dataset: PipetteImages, folds: list[int], leave_out: str) ->
         )
     shared = find_leaks(dataset.group_names('session'), numbers)
     return f', {len(shared)} sessions are trained and tested on at once' if shared else ''
-
-
-def _agree_on_settings(config: Config, settings: dict[str, Any], path: Path) -> None:
-    """Refuse to go on with folds that were made, labelled or trained otherwise."""
-    content = json.dumps(config.to_dict() | dict(work_dir=None), sort_keys=True, default=str)
-    settings = settings | dict(config=hashlib.sha256(content.encode()).hexdigest())
-    before = json.loads(path.read_text()) if path.is_file() else settings
-    changed = [key for key in settings if before[key] != settings[key]]
-    if changed:
-        raise ValueError(
-            f'{path.parent} holds folds with another {" and ".join(changed)}: choose another '
-            '--work-dir'
-        )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(settings, indent=1))
 
 
 def _write_fold(
@@ -222,62 +169,3 @@ def _complete(result: FoldResult, path: Path, budget: str | None) -> None:
     except (RuntimeError, ValueError, OSError) as error:
         print(f'failed: {error}', flush=True)
         result.fault = str(error)
-
-
-def write_report(results: list[FoldResult], context: dict[str, Any], folder: Path) -> str:
-    """Write crossval.json and crossval.md; return the text."""
-    done = [result for result in results if not result.fault]
-    context = context | dict(device=', '.join(sorted({result.device for result in done})))
-    runs = [
-        dict(fold=r.fold, left_out=r.left_out, seed=r.seed, fault=r.fault) | summarise(r.records)
-        for r in results
-    ]
-    figures = measure(done)
-    units = sorted({record.unit for result in done for record in result.records})
-    keys = [f'tip/acc@{t}{unit}' for unit in units for t in THRESHOLDS]
-    keys += [f'{name}{unit}' for unit in units for name in ('tip/error_', 'open/f1@5')]
-
-    def cells(summary: dict[str, float]) -> list[str]:
-        return [f'{summary[key]:.2f}' if key in summary else '-' for key in keys]
-
-    about = ['fold', 'left_out', 'seed', 'images', 'tips']
-    lines = ['# Cross-validation', '', *(f'- {key}: {value}' for key, value in context.items())]
-    for r in results:
-        lines += ['', f'**Fold {r.fold}, seed {r.seed} has no figures**: {r.fault}'] * bool(r.fault)
-    lines += ['', *markdown_table([*about, *keys], [[*map(r.get, about), *cells(r)] for r in runs])]
-    lines += markdown_table(['', *keys], [[name, *cells(s)] for name, s in figures.items()])
-    content = dict(context, runs=runs, figures=figures)
-    (folder / 'crossval.json').write_text(json.dumps(content, indent=1))
-    (folder / 'crossval.md').write_text('\n'.join(lines))
-    return '\n'.join(lines)
-
-
-def measure(results: Sequence[FoldResult]) -> dict[str, dict[str, float]]:
-    """Return mean and spread over the folds, and over the seeds those of all images left out.
-
-    A fold counts with its mean over the seeds; spreads are standard deviations of a sample.
-    """
-    by_fold, pooled = defaultdict(list), defaultdict(list)
-    for result in results:
-        by_fold[result.fold].append(summarise(result.records))
-        pooled[result.seed] += result.records
-    folds = [_over(np.mean, summaries) for summaries in by_fold.values()]
-    seeds = {seed: summarise(records) for seed, records in pooled.items()}
-    return {
-        'mean of the folds': _over(np.mean, folds),
-        'std of the folds': _over(_std, folds),
-        **{f'all {s["images"]} images, seed {seed}': s for seed, s in seeds.items()},
-        'all images, mean of the seeds': _over(np.mean, seeds.values()),
-        'all images, std of the seeds': _over(_std, seeds.values()),
-    }
-
-
-def _over(statistic: Callable, summaries: Collection[dict[str, float]]) -> dict[str, float]:
-    """Return a statistic of every metric over the summaries that have it, where there is one."""
-    keys = dict.fromkeys(key for summary in summaries for key in summary)
-    values = {key: statistic([s[key] for s in summaries if key in s]) for key in keys}
-    return {key: float(value) for key, value in values.items() if np.isfinite(value)}
-
-
-def _std(values: list[float]) -> float:
-    return np.std(values, ddof=1) if len(values) > 1 else np.nan

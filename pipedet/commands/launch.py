@@ -1,8 +1,13 @@
 """Run other commands in processes of their own: where one breaks, the rest go on."""
 
-import subprocess
+import hashlib
+import json
+import subprocess  # nosec B404, only this program is started
 import sys
 from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
 
 
 def launch(*arguments: str | Path, log: Path) -> None:
@@ -13,7 +18,7 @@ def launch(*arguments: str | Path, log: Path) -> None:
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open('a', encoding='utf-8') as file:
-        done = subprocess.run(
+        done = subprocess.run(  # nosec B603, no shell
             [sys.executable, '-m', 'pipedet', *map(str, arguments)],
             stdout=file,
             stderr=subprocess.STDOUT,
@@ -23,3 +28,22 @@ def launch(*arguments: str | Path, log: Path) -> None:
         raise RuntimeError(
             f'{lines[-1] if lines else "no output"} (exit {done.returncode}, see {log})'
         )
+
+
+def agree_on(settings: dict[str, Any], path: Path) -> None:
+    """Keep the settings in a file; refuse to go on from runs that were made with others."""
+    before = json.loads(path.read_text(encoding='utf-8')) if path.is_file() else settings
+    changed = [key for key in settings if before.get(key) != settings[key]]
+    if changed:
+        raise ValueError(
+            f'{path} says that what is there was made with another {" and ".join(changed)}: '
+            'choose another folder'
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(settings, indent=1), encoding='utf-8')
+
+
+def digest_of(config: Config) -> str:
+    """Return what tells one config from another, wherever its runs are."""
+    content = json.dumps(config.to_dict() | dict(work_dir=None), sort_keys=True, default=str)
+    return hashlib.sha256(content.encode()).hexdigest()

@@ -15,7 +15,6 @@ change the loss itself.
 
 import argparse
 import datetime
-import hashlib
 import json
 import math
 import re
@@ -26,7 +25,7 @@ from matplotlib.figure import Figure
 from mmengine.config import Config
 
 from pipedet.commands.common import add_config_arguments, load_config
-from pipedet.commands.launch import launch
+from pipedet.commands.launch import digest_of, launch
 from pipedet.engine.budget import parse_duration
 from pipedet.engine.loops import iteration_seed
 from pipedet.evaluation.report import markdown_table
@@ -120,10 +119,8 @@ def _open_study(config: Config, args: argparse.Namespace, search: dict):
         )
     except Exception as error:  # SQLAlchemy and its drivers raise many kinds
         raise ValueError(f'--storage {storage} cannot be used: {error}') from error
-    content = json.dumps(config.to_dict() | dict(work_dir=None), sort_keys=True, default=str)
-    digest = hashlib.sha256(content.encode()).hexdigest()
     plan = {key: getattr(args, key) for key in ('metric', 'budget', 'seed')}
-    plan |= dict(config=digest, search=search)
+    plan |= dict(config=digest_of(config), search=search)
     begun = study.user_attrs.get('plan', plan)
     changed = [key for key in plan if begun[key] != plan[key]]
     if changed:

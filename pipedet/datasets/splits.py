@@ -33,6 +33,28 @@ def split_groups(groups: Sequence[str], fractions: Sequence[float], seed: int) -
     return [split_of[group] for group in groups]
 
 
+def make_folds(groups: Sequence[str], tipped: Sequence[bool], count: int | None) -> list[int]:
+    """Number the fold of every image: groups stay whole, folds are of about equal size.
+
+    Groups come largest first, each to the smallest fold. Those without a tip come last: each fold
+    has one with tips, or there would be no accuracy to measure. So there are as many folds as
+    groups with tips, or `count`.
+    """
+    sizes = Counter(groups)
+    with_tips = {group for group, has_tips in zip(groups, tipped, strict=True) if has_tips}
+    filled = np.zeros(len(with_tips) if count is None else max(0, count))
+    if not 2 <= len(filled) <= len(with_tips):
+        raise ValueError(
+            f'{len(filled)} folds of {len(with_tips)} groups with tips: label more sessions, give '
+            'other --folds, or --leave-out image'
+        )
+    fold_of = {}
+    for group in sorted(sizes, key=lambda name: (name not in with_tips, -sizes[name], name)):
+        fold_of[group] = int(filled.argmin())
+        filled[fold_of[group]] += sizes[group]
+    return [fold_of[group] for group in groups]
+
+
 def find_leaks(groups: Sequence[str], splits: Sequence[str]) -> list[str]:
     """Return the groups found in more than one split."""
     seen = Counter(group for group, _ in set(zip(groups, splits, strict=True)))
