@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-import subprocess  # nosec B404, only this program is started
+import subprocess  # nosec B404
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ def launch(*arguments: str | Path, log: Path) -> None:
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open('a', encoding='utf-8') as file:
-        done = subprocess.run(  # nosec B603, no shell
+        done = subprocess.run(  # nosec B603
             [sys.executable, '-m', 'pipedet', *map(str, arguments)],
             stdout=file,
             stderr=subprocess.STDOUT,
