@@ -40,13 +40,15 @@ def test_a_perfect_model_scores_100_and_beats_a_poor_one_for_sure():
         ModelResult(name='vgg16', records=make_records(7.0)),
     ]
     figures = measure(results)
-    own = figures['subsets']['standard']
+    own = figures['groups']['standard']
     assert own['models']['ours']['summary']['tip/acc@3um'] == 100
     assert own['models']['vgg16']['share_within']['6.5'] == 0
     assert own['models']['vgg16']['share_within']['7.5'] == 100
-    assert own['differences']['ours - vgg16'] == (100, 100, 100)
+    assert own['differences']['ours - vgg16'] == {t: (100, 100, 100) for t in (3, 5)} | {
+        10: (0, 0, 0)
+    }
     text = to_markdown(figures, {}, [])
-    assert '| ours | 0.0 | 100.0 | 100.0 | 100.0 | 100.0 | 0.25 |' in text
+    assert '| ours | 0.0 | 100.0 | 100.0 | 100.0 | 100.0 | 0.00 | 0.25 |' in text
     assert '11.70 | 31.72 | 49.65 | 69.65' in text  # the paper's VGG16
     assert '**+100.0 [+100.0, +100.0]**' in text and '**-100.0 [-100.0, -100.0]**' in text
 
@@ -58,6 +60,40 @@ def test_a_model_does_not_differ_from_itself_and_differences_change_sign():
     assert np.allclose(forth, 2)
     assert np.allclose(-forth[[0, 2, 1]], paired_bootstrap(good, poor, 'tip/error_um'))
     assert np.allclose(bootstrap(poor, 'tip/error_um'), 2)
+
+
+def test_a_paired_interval_is_that_of_the_difference():
+    rng = np.random.default_rng(1)
+    theirs = [
+        TipRecord(**(vars(r) | dict(pred=r.true + rng.uniform(0, 20, (1, 2)))))
+        for r in make_records(0.0)
+    ]
+    ours = [TipRecord(**(vars(r) | dict(pred=r.true + (r.pred - r.true) * 1.5))) for r in theirs]
+    value, low, high = paired_bootstrap(ours, theirs, 'tip/error_um')
+    assert low < value < high
+    wide = np.diff(bootstrap(ours, 'tip/error_um'))[0]
+    # Half of an error each, drawn together: far narrower than two intervals of their own.
+    assert high - low < 0.6 * wide
+
+
+def test_images_without_tips_and_without_scale_have_tables_of_their_own(tmp_path):
+    def change(record, **fields):
+        return TipRecord(**(vars(record) | fields))
+
+    records = make_records(1.0)
+    none = dict(true=np.empty((0, 2)), subset='negatives', heatmap_iou=None)
+    records = (
+        records[:4]
+        + [change(r, pixel_size_um=None) for r in records[4:8]]
+        + [change(r, **none) for r in records[8:]]
+    )
+    results = [ModelResult(name=name, records=records) for name in ('a', 'b')]
+    figures = measure(results)
+    assert list(figures['groups']) == ['negatives', 'standard, px', 'standard']
+    assert figures['groups']['standard, px']['models']['a']['summary']['tip/acc@3px'] == 100
+    text = to_markdown(figures, {}, [])
+    assert text.count('### Share of tips') == 2  # none of the negatives
+    assert figures['groups']['negatives']['models']['a']['summary']['open/ghosts_per_image'] == 2
 
 
 def test_other_images_are_told():
@@ -88,12 +124,12 @@ def launched(monkeypatch):
 
     def leave(verb, config, *arguments, log):
         options = dict(zip(arguments[::2], arguments[1::2], strict=False))
-        done.append((verb, Path(config).stem))
+        done.append((verb, Path(config).stem, *arguments))
         if 'broken' in str(config):
             raise RuntimeError('out of luck (exit 1)')
         if verb == 'train':
             folder = options['--work-dir']
-            folder.mkdir()
+            folder.mkdir(exist_ok=True)
             Config.fromfile(TINY).dump(folder / 'config.py')
             (folder / 'model.safetensors').touch()
             (folder / 'train.json').write_text('{"samples_seen": 32}')
@@ -122,14 +158,15 @@ def test_one_failed_model_does_not_lose_the_rest(tmp_path, launched):
     for name in ('ours', 'broken', 'vit'):
         configs.append(str(tmp_path / f'{name}.py'))
         Config.fromfile(TINY).dump(configs[-1])
-    command = ['compare', *configs, '--out', str(tmp_path / 'out'), '--budget', '1m']
+    command = ['compare', *configs, '--out', str(tmp_path / 'out')]
+    command += ['--cfg-options', 'model.average_views=False', '--budget', '1m']
     with pytest.raises(SystemExit) as stop:
         main(command)
     assert stop.value.code == 1
     report = (tmp_path / 'out/report.md').read_text()
     assert '**broken has no figures**: out of luck' in report
     figures = json.loads((tmp_path / 'out/comparison.json').read_text())
-    (subset,) = figures['subsets'].values()
+    (subset,) = figures['groups'].values()
     assert subset['models']['vit']['summary']['tip/acc@3um'] == 100
     page = (tmp_path / 'out/report.html').read_text()
     assert '<table>' in page
@@ -137,10 +174,13 @@ def test_one_failed_model_does_not_lose_the_rest(tmp_path, launched):
         (name,) = (tmp_path / 'out').glob(f'*_{picture}')
         assert name.name in page
 
+    timed = [call for call in launched if call[0] == 'latency']
+    assert all('model.average_views=False' in call for call in timed)
+
     count = len(launched)
     with pytest.raises(SystemExit):
         main(command)  # again: only what failed is tried
-    assert launched[count:] == [('train', 'broken')]
+    assert [call[:2] for call in launched[count:]] == [('train', 'broken')]
     with pytest.raises(SystemExit, match='another budget: choose another folder'):
         main([*command[:-1], '2m'])
 
@@ -150,7 +190,7 @@ def test_a_real_comparison_trains_tests_and_times(tmp_path):
     options = ['--cfg-options', 'train_cfg.stages.0.epochs=1']
     main(['compare', str(TINY), '--out', str(out), *options])
     figures = json.loads((out / 'comparison.json').read_text())
-    (subset,) = figures['subsets'].values()
+    (subset,) = figures['groups'].values()
     assert 0 <= subset['models']['tiny']['summary']['heatmap/iou'] <= 1
     assert figures['training']['tiny']['samples_seen'] == 16
     assert figures['costs']['tiny']['batches'][0]['p50_ms'] > 0

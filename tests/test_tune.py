@@ -114,12 +114,12 @@ def test_errors_and_losses_are_minimised(tmp_path, trainings):
 
 def test_a_search_goes_on_as_if_it_had_not_stopped(tmp_path, trainings):
     search = ['--search', f'{SIGMA}=2.0:20.0', '--seed', '1']
-    run(tmp_path / 'a', *search, '--rounds', '3')
-    parts = run(tmp_path / 'a', *search, '--rounds', '5')
-    assert len(trainings.arguments) == 5
-    whole = run(tmp_path / 'b', *search, '--rounds', '5')
+    run(tmp_path / 'a', *search, '--rounds', '11')  # the first ten are drawn without a look back
+    parts = run(tmp_path / 'a', *search, '--rounds', '14')
+    assert len(trainings.arguments) == 14
+    whole = run(tmp_path / 'b', *search, '--rounds', '14')
     sigmas = [[r['params'][SIGMA] for r in report['rounds']] for report in (parts, whole)]
-    assert sigmas[0] == sigmas[1] and len(set(sigmas[0])) == 5
+    assert sigmas[0] == sigmas[1] and len(set(sigmas[0])) == 14
     with pytest.raises(ValueError, match='another seed and search'):
         run(tmp_path / 'a', '--search', f'{SIGMA}=2.0:30.0', '--seed', '2')
     with pytest.raises(ValueError, match='another config'):

@@ -7,7 +7,7 @@ from pipedet.models import DirectDetector
 with read_base():
     from ..ours import *
 
-model.fine.update(name='vit_base_patch16_224', image_size=256)
+model.fine.name, model.fine.image_size = 'vit_base_patch16_224', 256
 model = dict(
     type=DirectDetector, enhancer=model.enhancer, fine=model.fine, score_threshold=0.5
 )  # fmt: skip

@@ -5,4 +5,4 @@ from mmengine.config import read_base
 with read_base():
     from .gan import *
 
-model.fine.update(name='resnet18', image_size=None)
+model.fine.name, model.fine.image_size = 'resnet18', None

@@ -4,12 +4,9 @@ from mmengine.config import read_base
 
 with read_base():
     from ..ours import *
-    from ._base import *
+    from ._gan import *
 
-first = dict(
-    part='enhancer.generator', config='../enhancers/cyclegan_small.py', weights=None, share=0.5
-)
-model.enhancer.generator.update(width=16, blocks=6)
+model.enhancer.generator.width, model.enhancer.generator.blocks = 16, 6
 model.encoder.name = 'vit_tiny_patch16_224'
 model.coarse.hidden = 64
 model.fine.name = 'resnet18_quarter'

@@ -4,11 +4,8 @@ from mmengine.config import read_base
 
 with read_base():
     from ..ablations.gan_fine import *
-    from ._base import *
+    from ._gan import *
 
-first = dict(
-    part='enhancer.generator', config='../enhancers/cyclegan_small.py', weights=None, share=0.5
-)
-model.enhancer.generator.update(width=16, blocks=6)
+model.enhancer.generator.width, model.enhancer.generator.blocks = 16, 6
 model.fine.name = 'resnet18_quarter'
 train_cfg.stages = [dict(stage, lr=3 * stage['lr'], schedule=decay) for stage in train_cfg.stages]

@@ -9,6 +9,6 @@ with read_base():
 model.enhancer = None
 model.encoder.name = 'vit_tiny_patch16_224'
 model.coarse.hidden = 64
-model.fine.update(width=64, heads=4)
+model.fine.width, model.fine.heads = 64, 4
 model.fine.encoder.channels = 64
 train_cfg.stages = [dict(stage, lr=3 * stage['lr'], schedule=decay) for stage in train_cfg.stages]

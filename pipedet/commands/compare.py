@@ -17,12 +17,13 @@ from mmengine.config import Config, DictAction
 from torch.utils.data import Dataset
 
 from pipedet import __version__
-from pipedet.commands.common import device_name
 from pipedet.commands.launch import agree_on, digest_of, launch
-from pipedet.engine.checkpoint import checkpoints
+from pipedet.engine.budget import parse_duration
 from pipedet.evaluation.comparison import ModelResult, check_same_images, measure, to_markdown
 from pipedet.evaluation.comparison_figures import draw_figures
 from pipedet.evaluation.report import read_records
+from pipedet.formats.digest import sha256_of
+from pipedet.models.heatmap_head import OVERLAP_LEVEL
 from pipedet.registry import DATASETS
 
 PAGE = """<!doctype html>
@@ -63,6 +64,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Bring every model as far as it goes, then write the report."""
     runs = name_runs(args.configs)
+    if args.budget is not None:
+        parse_duration(args.budget)  # a fault in it should not wait for the first training
     settings = dict(budget=args.budget, seed=args.seed, cfg_options=args.cfg_options)
     agree_on(settings, args.out / 'settings.json')
     results = []
@@ -70,9 +73,10 @@ def run(args: argparse.Namespace) -> None:
         print(f'{name} ({number} of {len(runs)})', flush=True)
         try:
             results.append(_complete(name, config, args))
-        except (RuntimeError, ValueError, OSError) as error:
-            print(f'{name} has no figures: {error}', flush=True)
-            results.append(ModelResult(name=name, fault=str(error)))
+        except Exception as error:  # a config is a program and can raise anything
+            fault = str(error) or type(error).__name__
+            print(f'{name} has no figures: {fault}', flush=True)
+            results.append(ModelResult(name=name, fault=fault))
     check_same_images(results)
     if all(result.fault for result in results):
         raise RuntimeError('no model has figures: ' + results[0].fault)
@@ -97,7 +101,10 @@ def name_runs(configs: list[Path]) -> dict[str, Path]:
 def _complete(name: str, config: Path, args: argparse.Namespace) -> ModelResult:
     """Do what is not done yet of training, test and timing; return what they left."""
     folder, log = args.out / name, args.out / f'{name}.log'
-    agree_on(dict(config=digest_of(Config.fromfile(config))), args.out / f'{name}.json')
+    made_of = dict(config=digest_of(Config.fromfile(config)))
+    if config.name == 'config.py':
+        made_of['weights'] = sha256_of(config.parent / 'model.safetensors')
+    agree_on(made_of, folder / 'made_of.json')
     changes = ['--cfg-options', *args.cfg_options] if args.cfg_options else []
     if config.name == 'config.py':
         trained = config.parent
@@ -106,9 +113,7 @@ def _complete(name: str, config: Path, args: argparse.Namespace) -> ModelResult:
         if not (folder / 'model.safetensors').is_file():
             options = [] if args.budget is None else ['--budget', args.budget]
             options += [] if args.seed is None else ['--seed', str(args.seed)]
-            begun = checkpoints(folder) or checkpoints(folder / 'first')
-            options += ['--resume'] if begun else []
-            work = ['--work-dir', folder, '--no-test']
+            work = ['--work-dir', folder, '--no-test', '--resume']  # from the start if none began
             launch('train', config, *work, *options, *changes, log=log)
     own = trained / 'config.py'
     if not (folder / 'test' / 'records.json').is_file():
@@ -119,16 +124,16 @@ def _complete(name: str, config: Path, args: argparse.Namespace) -> ModelResult:
         name=name,
         records=read_records(folder / 'test' / 'records.json'),
         training=json.loads(training.read_text()) if training.is_file() else {},
-        costs=_time(name, own, folder / 'latency.json', log),
+        costs=_time(name, own, folder / 'latency.json', changes, log),
     )
 
 
-def _time(name: str, config: Path, out: Path, log: Path) -> dict:
+def _time(name: str, config: Path, out: Path, changes: list[str], log: Path) -> dict:
     """Return what the model costs; nothing of one that cannot be timed, as it asks for labels."""
     if not out.is_file():
         device = 'cuda' if torch.cuda.is_available() else 'cpu'
         try:
-            launch('latency', config, '--device', device, '--out', out, log=log)
+            launch('latency', config, '--device', device, '--out', out, *changes, log=log)
         except RuntimeError as error:
             print(f'{name} is not timed: {error}', flush=True)
             return {}
@@ -140,16 +145,18 @@ def write_comparison(results: list[ModelResult], args: argparse.Namespace) -> st
     first = next(result.name for result in results if not result.fault)
     dataset = _test_set(name_runs(args.configs)[first], args.cfg_options)
     figures = measure(results)
+    devices = {d for r in results for d in (r.training.get('device'), r.costs.get('device')) if d}
     context = {
         'data': dataset.describe(),
         'budget of each training': args.budget or 'none, full recipes',
         'seed': "the configs'" if args.seed is None else args.seed,
-        'device': device_name('cuda' if torch.cuda.is_available() else 'cpu'),
+        'devices': ', '.join(sorted(devices)),
         'date': datetime.date.today().isoformat(),
         'versions': f'pipedet {__version__}, torch {torch.__version__}',
         'costs': 'from raw image to tips, batch 1, 256x256, random weights; GFLOP counts a '
         'multiplication and an addition as two',
-        '*paper*': 'its own figures, on its own images',
+        'heatmap IoU': f'of where both reach {OVERLAP_LEVEL}, in images with tips',
+        '*paper*': 'its own figures: its enhancer, its widths, its images',
     }
     pictures = draw_figures(results, figures, dataset, args.out)
     text = to_markdown(figures, context, pictures)

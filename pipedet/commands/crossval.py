@@ -103,7 +103,11 @@ def _describe_leaks(dataset: PipetteImages, folds: list[int], leave_out: str) ->
             f'files in more than one session: {leaks}; give all frames and copies of a file one'
         )
     shared = find_leaks(dataset.group_names('session'), numbers)
-    return f', {len(shared)} sessions are trained and tested on at once' if shared else ''
+    told = dict(sessions=len(shared), files=len(leaks))
+    said = [
+        f'{count} {name} are trained and tested on at once' for name, count in told.items() if count
+    ]
+    return ''.join(f', {text}' for text in said)
 
 
 def _write_fold(

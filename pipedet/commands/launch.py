@@ -17,17 +17,19 @@ def launch(*arguments: str | Path, log: Path) -> None:
         RuntimeError: the command failed; with its last line, and where the others are.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open('a', encoding='utf-8') as file:
-        done = subprocess.run(  # nosec B603
-            [sys.executable, '-m', 'pipedet', *map(str, arguments)],
-            stdout=file,
-            stderr=subprocess.STDOUT,
-        )
-    if done.returncode:
+    command = [sys.executable, '-X', 'utf8', '-m', 'pipedet', *map(str, arguments)]
+    with (
+        log.open('a', encoding='utf-8') as file,
+        subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT) as child,  # nosec B603
+    ):
+        try:
+            code = child.wait()
+        except KeyboardInterrupt:  # the child was told too: let it save what it has
+            child.wait()
+            raise
+    if code:
         lines = log.read_text(encoding='utf-8', errors='replace').strip().splitlines()
-        raise RuntimeError(
-            f'{lines[-1] if lines else "no output"} (exit {done.returncode}, see {log})'
-        )
+        raise RuntimeError(f'{lines[-1] if lines else "no output"} (exit {code}, see {log})')
 
 
 def agree_on(settings: dict[str, Any], path: Path) -> None:

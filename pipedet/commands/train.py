@@ -99,7 +99,7 @@ def train(
 
     Args:
         config: the config.
-        args: of the command, for `seed` and `resume`.
+        args: of the command, for `seed`, `resume` and `no_test`.
         budget_s: wall clock to fit the training into, None for the full recipe.
         first_weights: weights of the run that came first, for the part that `first` names.
     """
@@ -111,6 +111,8 @@ def train(
         load_part(first_weights, 'generator', unwrap(runner.model).get_submodule(config.first.part))
         runner.logger.info(f'{config.first.part}: weights of {first_weights}')
     planned = _announce(runner, budget_s)
+    if not args.no_test:
+        runner.logger.info('testing comes after that')
     if is_main_process():
         _write_provenance(runner, folder)
     # Probing drew random numbers; training starts from the seed whether it was probed or not.
@@ -185,7 +187,6 @@ def _announce(runner: TipRunner, budget_s: float | None) -> list[dict]:
         stage.share_s = row['share_s']
     for line in describe_plan(rows[0], budget_s):
         log(line)
-    log('testing comes after that')
     _log_often_enough(runner)
     return rows[0]
 

@@ -205,8 +205,8 @@ def _write_report(study, args: argparse.Namespace, folder: Path) -> str:
     lines = [f'# Search of {args.config.name}', '', *(f'- {k}: {v}' for k, v in context.items())]
     lines += ['', *markdown_table(['round', plan['metric'], *plan['search'], 'state'], rows)]
     content = dict(context, search=plan['search'], rounds=rounds)
-    (folder / 'tune.json').write_text(json.dumps(content, indent=1))
-    (folder / 'tune.md').write_text('\n'.join(lines))
+    (folder / 'tune.json').write_text(json.dumps(content, indent=1), encoding='utf-8')
+    (folder / 'tune.md').write_text('\n'.join(lines), encoding='utf-8')
     if finished:
         _plot(finished, plan, folder / 'tune.png')
     return '\n'.join(lines)

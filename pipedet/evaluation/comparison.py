@@ -13,6 +13,7 @@ import numpy as np
 from pipedet.evaluation.protocols import TipRecord, known_count
 from pipedet.evaluation.report import markdown_table
 from pipedet.evaluation.summary import (
+    MIN_SESSIONS,
     THRESHOLDS,
     by_count,
     paired_bootstrap,
@@ -33,7 +34,11 @@ PAPER = {
     'gan_all': (2.52, None, None, 98.62, 0.69),
 }
 CURVE = np.arange(0.5, 20.5, 0.5)  # thresholds of the curves, um or px
-CHOSEN = 5  # um or px: the threshold of differences and of the table by count
+CHOSEN = 5  # um or px: the threshold of the table by count and of the cost figure
+DIFFERENCE_NOTE = (
+    'Row less column, with the 95 % interval of a bootstrap that draws the same sessions for both '
+    f'(images, in a set of fewer than {MIN_SESSIONS} sessions); bold where it leaves out 0.'
+)
 
 
 @dataclass(kw_only=True)
@@ -56,35 +61,45 @@ def check_same_images(results: Sequence[ModelResult]) -> None:
 
 
 def measure(results: Sequence[ModelResult]) -> dict[str, Any]:
-    """Return all figures: of every subset its models, and of every pair the difference."""
+    """Return all figures: of every group of images its models, and of every pair the differences.
+
+    A group is a subset; its images without a scale, with errors in pixels, are one of their own.
+    """
     tested = [result for result in results if not result.fault]
-    subsets: dict[str, Any] = {}
-    for subset in sorted({record.subset for result in tested for record in result.records}):
-        own = {r.name: [x for x in r.records if x.subset == subset] for r in tested}
-        unit = next(iter(own.values()))[0].unit
-        subsets[subset] = dict(
+    groups: dict[str, Any] = {}
+    for subset, unit in sorted({(r.subset, r.unit) for t in tested for r in t.records}):
+        own = {t.name: select(t.records, subset, unit) for t in tested}
+        has_tips = any(len(record.true) for record in own[tested[0].name])
+        groups[subset if unit == 'um' else f'{subset}, px'] = dict(
+            subset=subset,
             unit=unit,
+            has_tips=has_tips,
             models={name: _measure_model(records) for name, records in own.items()},
             differences={
-                f'{a} - {b}': paired_bootstrap(own[a], own[b], f'tip/acc@{CHOSEN}{unit}')
+                f'{a} - {b}': {
+                    t: paired_bootstrap(own[a], own[b], f'tip/acc@{t}{unit}') for t in THRESHOLDS
+                }
                 for a, b in combinations(own, 2)
+                if has_tips
             },
         )
     return dict(
-        subsets=subsets,
+        groups=groups,
         training={r.name: r.training for r in tested},
         costs={r.name: r.costs for r in tested},
         faults={r.name: r.fault for r in results if r.fault},
     )
 
 
+def select(records: Sequence[TipRecord], subset: str, unit: str) -> list[TipRecord]:
+    """Return the records of one group of images."""
+    return [record for record in records if (record.subset, record.unit) == (subset, unit)]
+
+
 def _measure_model(records: Sequence[TipRecord]) -> dict[str, Any]:
     distances = np.concatenate([known_count(record) for record in records])
-    return dict(
-        summary=summarise(records),
-        by_count=by_count(records),
-        share_within={f'{t:g}': float(100 * (distances < t).mean()) for t in CURVE},
-    )
+    curve = {f'{t:g}': float(100 * (distances < t).mean()) for t in CURVE if len(distances)}
+    return dict(summary=summarise(records), by_count=by_count(records), share_within=curve)
 
 
 def to_markdown(figures: dict[str, Any], context: dict[str, Any], pictures: list[str]) -> str:
@@ -92,33 +107,35 @@ def to_markdown(figures: dict[str, Any], context: dict[str, Any], pictures: list
     lines = ['# Comparison', '', *(f'- {key}: {value}' for key, value in context.items()), '']
     for name, fault in figures['faults'].items():
         lines += [f'**{name} has no figures**: {fault}', '']
-    for subset, own in figures['subsets'].items():
+    for title, own in figures['groups'].items():
         models, unit = own['models'], own['unit']
-        lines += [f'## {subset}', '', *_main_table(models, unit, figures)]
-        share = f'hare of tips within {CHOSEN} {unit}'
-        lines += [f'S{share}, %, by the number of tips in the image:', '']
+        lines += [f'## {title}', '', *_main_table(models, unit, figures)]
+        if not own['has_tips']:
+            continue
+        lines += [f'### Share of tips within {CHOSEN} {unit} by the number of tips, %', '']
         lines += _count_table(models, unit)
-        lines += [f'Difference of the s{share}, points, with the 95 % interval of a paired']
-        lines += ['bootstrap over sessions; row less column, bold where it leaves out 0:', '']
-        lines += _difference_table(list(models), own['differences'])
+        for threshold in THRESHOLDS if own['differences'] else ():
+            lines += [f'### Differences of the share of tips within {threshold} {unit}, points', '']
+            lines += [DIFFERENCE_NOTE, '']
+            lines += _difference_table(list(models), own['differences'], threshold)
     for picture in pictures:
         lines += [f'![{picture}]({picture})', '']
     return '\n'.join(lines)
 
 
 def _main_table(models: dict[str, Any], unit: str, figures: dict[str, Any]) -> list[str]:
-    header = ['model', f'error, {unit}', f'within 3 {unit}, %', '5', '10', 'F1@5', 'heatmap IoU']
-    header += ['p50, ms', 'p99, ms', 'GFLOP', 'M weights', 'images seen']
+    header = ['model', f'error, {unit}', f'within 3 {unit}, %', '5', '10', 'F1@5', 'ghosts/image']
+    header += ['heatmap IoU', 'p50, ms', 'p99, ms', 'GFLOP', 'M weights', 'images seen']
     header += [f'*paper: {column}*' for column in ('error', '3', '5', '10', 'IoU')]
     rows = []
     for name, own in models.items():
         keys = [f'tip/error_{unit}', *(f'tip/acc@{r}{unit}' for r in THRESHOLDS)]
-        keys += [f'open/f1@5{unit}']
         costs, training = figures['costs'][name], figures['training'][name]
         timed = costs.get('batches', [{}])[0]
         rows.append([
             name,
-            *(_cell(own['summary'].get(key)) for key in keys),
+            *(_cell(own['summary'].get(key)) for key in (*keys, f'open/f1@5{unit}')),
+            _cell(own['summary'].get('open/ghosts_per_image'), 2),
             _cell(own['summary'].get('heatmap/iou'), 2),
             *(_cell(timed.get(key)) for key in ('p50_ms', 'p99_ms')),
             *(_cell(costs.get(key), 2) for key in ('gflop', 'parameters_m')),
@@ -137,14 +154,14 @@ def _count_table(models: dict[str, Any], unit: str) -> list[str]:
     return markdown_table(['model', *counts], rows)
 
 
-def _difference_table(names: list[str], differences: dict[str, tuple]) -> list[str]:
+def _difference_table(names: list[str], differences: dict, threshold: float) -> list[str]:
     def cell(a: str, b: str) -> str:
         if a == b:
             return ''
         if (key := f'{a} - {b}') in differences:
-            value, low, high = differences[key]
+            value, low, high = differences[key][threshold]
         else:
-            value, high, low = (-x for x in differences[f'{b} - {a}'])
+            value, high, low = (-x for x in differences[f'{b} - {a}'][threshold])
         text = f'{value:+.1f} [{low:+.1f}, {high:+.1f}]'
         return f'**{text}**' if low * high > 0 else text
 

@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from torch.utils.data import Dataset
 
-from pipedet.evaluation.comparison import CHOSEN, ModelResult
+from pipedet.evaluation.comparison import CHOSEN, ModelResult, select
 from pipedet.evaluation.pictures import draw_record
 from pipedet.evaluation.protocols import known_count
 from pipedet.visualization import contact_sheet, write_picture
@@ -25,13 +25,16 @@ def draw_figures(
     """
     tested = [result for result in results if not result.fault]
     names = []
-    for subset, own in figures['subsets'].items():
-        _plot_curves(own, folder / f'{subset}_curves.png')
-        _plot_errors(tested, subset, own['unit'], folder / f'{subset}_errors.png')
-        _plot_costs(own, figures['costs'], folder / f'{subset}_costs.png')
-        _draw_frames(tested, subset, dataset, folder / f'{subset}_frames.jpg')
+    for title, own in figures['groups'].items():
+        if not own['has_tips']:
+            continue
+        stem = title.replace(', ', '_')
+        _plot_curves(own, folder / f'{stem}_curves.png')
+        _plot_errors(tested, own, folder / f'{stem}_errors.png')
+        _plot_costs(own, figures['costs'], folder / f'{stem}_costs.png')
+        _draw_frames(tested, own, dataset, folder / f'{stem}_frames.jpg')
         kinds = ('curves.png', 'errors.png', 'costs.png', 'frames.jpg')
-        names += [f'{subset}_{kind}' for kind in kinds]
+        names += [f'{stem}_{kind}' for kind in kinds]
     return [name for name in names if (folder / name).is_file()]
 
 
@@ -46,20 +49,21 @@ def _plot_curves(own: dict[str, Any], out: Path) -> None:
     plt.close(figure)
 
 
-def _plot_errors(tested: Sequence[ModelResult], subset: str, unit: str, out: Path) -> None:
+def _plot_errors(tested: Sequence[ModelResult], group: dict[str, Any], out: Path) -> None:
     """One histogram of tip errors per model, on one logarithmic axis; missed tips are said."""
     figure, rows = plt.subplots(
         len(tested), 1, figsize=(6, 1.1 * len(tested) + 0.6), sharex=True, sharey=True,
         squeeze=False, layout='constrained',
     )  # fmt: skip
     for axes, result in zip(rows[:, 0], tested, strict=True):
-        own = [known_count(r) for r in result.records if r.subset == subset]
-        distances = np.concatenate(own)
-        axes.hist(distances[np.isfinite(distances)], bins=BINS)
+        records = select(result.records, group['subset'], group['unit'])
+        distances = np.concatenate([known_count(record) for record in records])
+        found = distances[np.isfinite(distances)]
+        axes.hist(found.clip(BINS[0], BINS[-1]), bins=BINS)  # the outermost bars are open
         axes.axvline(CHOSEN, color='black', linewidth=0.5)
         missed = int((~np.isfinite(distances)).sum())
         axes.set_title(f'{result.name}, {missed} missed', loc='left', fontsize=8)
-    axes.set(xscale='log', xlabel=f'error, {unit}')
+    axes.set(xscale='log', xlabel=f'error, {group["unit"]}')
     figure.supylabel('tips', fontsize=8)
     figure.savefig(out, dpi=110)
     plt.close(figure)
@@ -93,12 +97,15 @@ def _plot_costs(own: dict[str, Any], costs: dict[str, Any], out: Path) -> None:
     plt.close(figure)
 
 
-def _draw_frames(tested: Sequence[ModelResult], subset: str, dataset: Dataset, out: Path) -> None:
+def _draw_frames(
+    tested: Sequence[ModelResult], group: dict[str, Any], dataset: Dataset, out: Path
+) -> None:
     """The paper's Fig. 6: a row for each model, a column for each number of tips."""
-    records = tested[0].records
-    columns = {}
-    for index, record in enumerate(records):
-        if record.subset == subset and len(record.true):
+    failed = {i for result in tested for i, record in enumerate(result.records) if record.failed}
+    columns: dict[int, int] = {}
+    for index, record in enumerate(tested[0].records):
+        belongs = (record.subset, record.unit) == (group['subset'], group['unit'])
+        if belongs and len(record.true) and index not in failed:
             columns.setdefault(len(record.true), index)  # the first one, whoever is good at it
     chosen = [columns[count] for count in sorted(columns)]
     samples = {index: dataset[index] for index in chosen}

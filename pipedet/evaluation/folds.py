@@ -49,8 +49,8 @@ def write_folds(results: list[FoldResult], context: dict[str, Any], folder: Path
     lines += ['', *markdown_table([*about, *keys], [[*map(r.get, about), *cells(r)] for r in runs])]
     lines += markdown_table(['', *keys], [[name, *cells(s)] for name, s in figures.items()])
     content = dict(context, runs=runs, figures=figures)
-    (folder / 'crossval.json').write_text(json.dumps(content, indent=1))
-    (folder / 'crossval.md').write_text('\n'.join(lines))
+    (folder / 'crossval.json').write_text(json.dumps(content, indent=1), encoding='utf-8')
+    (folder / 'crossval.md').write_text('\n'.join(lines), encoding='utf-8')
     return '\n'.join(lines)
 
 
@@ -65,12 +65,15 @@ def measure(results: Sequence[FoldResult]) -> dict[str, dict[str, float]]:
         pooled[result.seed] += result.records
     folds = [_over(np.mean, summaries) for summaries in by_fold.values()]
     seeds = {seed: summarise(records) for seed, records in pooled.items()}
+    # A seed with a failed fold has fewer images: it is shown, but averaged with no other.
+    most = max((len(records) for records in pooled.values()), default=0)
+    whole = [summary for seed, summary in seeds.items() if len(pooled[seed]) == most]
     return {
         'mean of the folds': _over(np.mean, folds),
         'std of the folds': _over(_std, folds),
         **{f'all {s["images"]} images, seed {seed}': s for seed, s in seeds.items()},
-        'all images, mean of the seeds': _over(np.mean, seeds.values()),
-        'all images, std of the seeds': _over(_std, seeds.values()),
+        'all images, mean of the seeds': _over(np.mean, whole),
+        'all images, std of the seeds': _over(_std, whole),
     }
 
 

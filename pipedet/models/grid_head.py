@@ -23,6 +23,7 @@ class GridHead(nn.Module):
     """
 
     STRIDE = 16
+    SEPARATION = 10.0  # input pixels, as of the heatmap's peaks in `configs/ours.py`
 
     def __init__(self, *, width: int, max_tips: int, alpha: float) -> None:
         super().__init__()
@@ -63,13 +64,17 @@ class GridHead(nn.Module):
         return dict(loss_objectness=scale * right, loss_offset=scale * apart)
 
     def read(self, outputs: tuple[Tensor, Tensor], size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Return points (B, K, 2) in input pixels and scores (B, K), local maxima only."""
+        """Return points (B, K, 2) in input pixels and scores (B, K), best first.
+
+        Of two answers nearer than `SEPARATION` the better one stands, the other scores 0.
+        """
         offsets, objectness = outputs
-        score = objectness.sigmoid()
-        highest = F.max_pool2d(score[:, None], 3, stride=1, padding=1)[:, 0]
-        score = torch.where(score == highest, score, 0).flatten(1)
-        scores, cell = score.topk(min(self.max_tips, score.shape[1]))
-        width = objectness.shape[-1]
+        width, count = objectness.shape[-1], objectness[0].numel()
+        scores, cell = objectness.sigmoid().flatten(1).topk(min(4 * self.max_tips, count))
         corner = torch.stack([cell % width, cell // width], dim=-1)
         offset = offsets.flatten(2).transpose(1, 2).gather(1, cell[..., None].expand(-1, -1, 2))
-        return (corner + offset) * self.STRIDE - 0.5, scores
+        points = (corner + offset) * self.STRIDE - 0.5
+        near = torch.cdist(points, points) < self.SEPARATION  # (B, 4K, 4K)
+        scores = scores.masked_fill(near.tril(diagonal=-1).any(dim=2), 0)
+        scores, best = scores.topk(min(self.max_tips, count))
+        return points.gather(1, best[..., None].expand(-1, -1, 2)), scores

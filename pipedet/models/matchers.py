@@ -19,7 +19,8 @@ class DistanceCost:
     """The Euclidean distance (paper eq. 6).
 
     Args:
-        presence: how much distance a slot's presence is worth (as DETR's class cost), 0 for none.
+        presence: the distance that a slot's presence is worth, in sides of the image (as the class
+            cost of DETR); 0 for none.
     """
 
     def __init__(self, *, presence: float) -> None:

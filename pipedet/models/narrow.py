@@ -27,12 +27,16 @@ def resnet50_quarter(pretrained: bool = False, **options) -> nn.Module:
 
 @register_model
 def vgg16_quarter(
-    pretrained: bool = False, in_chans: int = 3, num_classes: int = 1000, **_
+    pretrained: bool = False,
+    pretrained_cfg: object = None,
+    pretrained_cfg_overlay: object = None,
+    cache_dir: str | None = None,
+    **options,
 ) -> nn.Module:
     """VGG16; its last linear layer keeps 4096 inputs."""
     _refuse(pretrained)
     plan = [step if step == 'M' else step // 4 for step in cfgs['vgg16']]
-    return VGG(plan, num_classes, in_chans, mlp_ratio=0.25)
+    return VGG(plan, mlp_ratio=0.25, **options)
 
 
 def _refuse(pretrained: bool) -> None:
