@@ -93,7 +93,9 @@ def test_images_without_tips_and_without_scale_have_tables_of_their_own(tmp_path
     assert figures['groups']['standard, px']['models']['a']['summary']['tip/acc@3px'] == 100
     text = to_markdown(figures, {}, [])
     assert text.count('### Share of tips') == 2  # none of the negatives
-    assert figures['groups']['negatives']['models']['a']['summary']['open/ghosts_per_image'] == 2
+    assert (
+        figures['groups']['negatives']['models']['a']['summary']['open/ghosts_per_image'] == 9 / 4
+    )
 
 
 def test_other_images_are_told():

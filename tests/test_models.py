@@ -44,7 +44,9 @@ def slot_head(num_tips=4):
 
 
 HEADS = {
-    'resnet18': dict(type=BackboneHead, name='resnet18', pretrained=False, **slot_options()),
+    'resnet18': dict(
+        type=BackboneHead, name='resnet18_quarter', pretrained=False, **slot_options()
+    ),
     'cnn': dict(type=CNNHead, width=4, **slot_options()),
     'transformer': dict(
         type=TransformerHead, encoder=dict(type=Patches, size=16, channels=16), width=16, layers=1,

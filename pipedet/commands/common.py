@@ -35,6 +35,7 @@ def load_config(args: argparse.Namespace) -> Config:
         raise ValueError(f'{args.config}: a config is a Python program, a .py file')
     config = Config.fromfile(args.config)
     config.merge_from_dict(args.cfg_options)
+    config.resume = False  # a run that was resumed says otherwise in its config.py
     # A run folder's own config.py means that run.
     own = args.config.parent if args.config.name == 'config.py' else None
     config.work_dir = str(args.work_dir or own or Path('work_dirs') / args.config.stem)
