@@ -14,7 +14,7 @@ from mmengine.utils.dl_utils import collect_env
 from pipedet.commands.common import add_config_arguments, build_runner, device_name, load_config
 from pipedet.commands.test import run_test
 from pipedet.engine import TipRunner
-from pipedet.engine.budget import describe_plan, parse_duration, plan
+from pipedet.engine.budget import describe_plan, draw_kept, parse_duration, plan
 from pipedet.engine.checkpoint import checkpoints, load_part, save_weights
 from pipedet.engine.loops import iteration_seed
 from pipedet.models.detectors import count_parameters, unwrap
@@ -181,6 +181,10 @@ def _announce(runner: TipRunner, budget_s: float | None) -> list[dict]:
     log(f'device: {device_name(next(runner.model.parameters()).device)}')
     log(f'training data: {loop.dataloader.dataset.describe()}')
     log(f'model: {count_parameters(runner.model) / 1e6:.1f} M parameters')
+    if budget_s is not None:
+        drawn_s = draw_kept(loop.dataloader.dataset)
+        log(f'{drawn_s:.0f} s of the budget went into scenes that are kept')
+        budget_s = max(budget_s - drawn_s, 0.1 * budget_s)
     rows = [plan(loop, budget_s)]
     broadcast_object_list(rows)  # each rank measured its own; all keep to the first one's
     for stage, row in zip(loop.stages, rows[0], strict=True):

@@ -25,6 +25,17 @@ def parse_duration(text: str) -> float:
     return float(match[1]) * dict(s=1, m=60, h=3600)[match[2]]
 
 
+def draw_kept(dataset: TipDataset) -> float:
+    """Draw the scenes that a dataset keeps; return the seconds that it took.
+
+    Without this the first stage would pay for them, and be left with hardly a step of its own.
+    """
+    started = time.perf_counter()
+    if hasattr(dataset, 'prepare'):
+        dataset.prepare()
+    return time.perf_counter() - started
+
+
 def plan(loop: StagedTrainLoop, budget_s: float | None) -> list[dict]:
     """Measure every stage, share out the budget, and return what was measured and planned."""
     data_s, val_s = _time_data(loop), _time_validation(loop)
