@@ -57,7 +57,8 @@ def test_config_builds_trains_and_predicts(path):
         sample = model.test_step(batch)[0]
     assert sample.pred_tips.points.shape[1] == 2
     METRICS.build(config.test_evaluator).process(batch, [sample.to_dict()])
-    assert DATASETS.build(config.test_dataloader.dataset)[0]['inputs'].shape == (1, 256, 256)
+    side = config.predict_pipeline[0].size
+    assert DATASETS.build(config.test_dataloader.dataset)[0]['inputs'].shape == (1, side, side)
 
 
 @pytest.mark.parametrize('path', ENHANCERS, ids=lambda p: p.stem)
