@@ -31,9 +31,10 @@ from pipedet.engine.cpu import tune_cpu
 from pipedet.evaluation import TipMetric, by_cnr, summarise
 from pipedet.evaluation.frechet import frechet_distance
 from pipedet.evaluation.tip_contrast import measure_tip_contrast
-from pipedet.models.detectors import HeatmapDetector, unwrap
+from pipedet.models.detectors import HeatmapDetector
 from pipedet.models.enhancers.enhancement import CROPS
 from pipedet.models.image_losses import correlation, ssim
+from pipedet.models.parts import unwrap
 from pipedet.models.preprocessor import from_unit
 from pipedet.models.tiling import tiled
 from pipedet.registry import MODELS

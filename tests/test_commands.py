@@ -198,17 +198,22 @@ def tiny_enhancer(folder):
     return folder / 'tiny_cyclegan.py'
 
 
-def test_what_comes_first_is_trained_first_and_handed_on(tmp_path, capsys):
-    tiny_enhancer(tmp_path)
+def tiny_both(folder, width):
+    """Write a config of a localiser behind a generator so wide; the CycleGAN has four channels."""
+    tiny_enhancer(folder)
     config = Config.fromfile(TINY)
     config.first = dict(
         part='enhancer.generator', config='tiny_cyclegan.py', weights=None, share=0.25
     )
-    generator = dict(type='pipedet.ResNetGenerator', width=4, blocks=1)
+    generator = dict(type='pipedet.ResNetGenerator', width=width, blocks=1)
     config.model.enhancer = dict(type='pipedet.Enhancement', generator=generator, crop='proposed')
     config.model.average_views = False
     config.train_cfg.stages[0].epochs = 1
-    config.dump(tmp_path / 'both.py')
+    config.dump(folder / 'both.py')
+
+
+def test_what_comes_first_is_trained_first_and_handed_on(tmp_path, capsys):
+    tiny_both(tmp_path, width=4)
     main(['train', str(tmp_path / 'both.py'), '--work-dir', str(tmp_path / 'run')])
     first = load_file(tmp_path / 'run/first/model.safetensors')
     after = load_file(tmp_path / 'run/model.safetensors')
@@ -223,14 +228,7 @@ def test_what_comes_first_is_trained_first_and_handed_on(tmp_path, capsys):
 
 
 def test_what_comes_first_is_checked_before_it_is_trained(tmp_path):
-    tiny_enhancer(tmp_path)
-    config = Config.fromfile(TINY)
-    config.first = dict(
-        part='enhancer.generator', config='tiny_cyclegan.py', weights=None, share=0.25
-    )
-    generator = dict(type='pipedet.ResNetGenerator', width=8, blocks=1)
-    config.model.enhancer = dict(type='pipedet.Enhancement', generator=generator, crop='none')
-    config.dump(tmp_path / 'both.py')
+    tiny_both(tmp_path, width=8)
     command = ['train', str(tmp_path / 'both.py'), '--work-dir', str(tmp_path / 'run')]
     with pytest.raises(SystemExit, match='another network'):
         main(command)

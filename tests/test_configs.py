@@ -35,12 +35,8 @@ def narrow(part):
             narrow(value)
 
 
-@pytest.mark.parametrize('path', CONFIGS, ids=lambda p: str(p.relative_to(ROOT)))
-def test_config_builds_trains_and_predicts(path):
-    config = Config.fromfile(path)
-    with torch.device('meta'):
-        MODELS.build(config.model)  # at full width, without the memory
-    narrow(config.model)
+def train_and_predict(config):
+    """Compute one loss and its gradient; return the batch and its first prediction."""
     model = MODELS.build(config.model)
     dataset = DATASETS.build(config.train_dataloader.dataset)
     batch = pseudo_collate([dataset[i] for i in range(2)])
@@ -55,6 +51,16 @@ def test_config_builds_trains_and_predicts(path):
     model.eval()
     with torch.no_grad():
         sample = model.test_step(batch)[0]
+    return batch, sample
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_config_builds_trains_and_predicts(path):
+    config = Config.fromfile(path)
+    with torch.device('meta'):
+        MODELS.build(config.model)  # at full width, without the memory
+    narrow(config.model)
+    batch, sample = train_and_predict(config)
     assert sample.pred_tips.points.shape[1] == 2
     METRICS.build(config.test_evaluator).process(batch, [sample.to_dict()])
     side = config.predict_pipeline[0].size
@@ -64,20 +70,7 @@ def test_config_builds_trains_and_predicts(path):
 @pytest.mark.parametrize('path', ENHANCERS, ids=lambda p: p.stem)
 def test_enhancer_config_builds_trains_and_enhances(path):
     config = Config.fromfile(path)
-    model = MODELS.build(config.model)
-    dataset = DATASETS.build(config.train_dataloader.dataset)
-    batch = pseudo_collate([dataset[i] for i in range(2)])
-    for stage in config.train_cfg.stages:
-        HOOKS.build(stage.schedule)
-        model.train_only(stage.parts)
-    model.train()
-    losses = model(**model.data_preprocessor(batch, training=True), mode='loss')
-    total = sum(losses.values())
-    total.backward()
-    assert total.isfinite()
-    model.eval()
-    with torch.no_grad():
-        sample = model.test_step(batch)[0]
+    batch, sample = train_and_predict(config)
     assert sample.enhanced.shape == batch['inputs'][0].shape[1:]
     assert 0 <= sample.enhanced.min() and sample.enhanced.max() <= 1
     metric = METRICS.build(config.test_evaluator)

@@ -22,7 +22,7 @@ from pipedet.engine.checkpoint import (
     sweep,
 )
 from pipedet.engine.loops import iteration_seed
-from pipedet.models.detectors import unwrap
+from pipedet.models.parts import unwrap
 
 TINY = Path(__file__).parent.parent / 'configs' / '_base_' / 'tiny.py'
 

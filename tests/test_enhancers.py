@@ -28,10 +28,10 @@ from pipedet.models import (
     TopHat,
     UNetGenerator,
 )
-from pipedet.models.detectors import unwrap
 from pipedet.models.enhancers import enhancement
 from pipedet.models.enhancers.cyclegan import ImagePool
 from pipedet.models.image_losses import correlation, cosine_distance, ssim
+from pipedet.models.parts import unwrap
 from pipedet.models.preprocessor import from_unit, to_unit
 from pipedet.registry import MODELS
 from pipedet.structures import TipDataSample

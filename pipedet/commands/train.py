@@ -17,7 +17,7 @@ from pipedet.engine import TipRunner
 from pipedet.engine.budget import describe_plan, draw_kept, parse_duration, plan
 from pipedet.engine.checkpoint import checkpoints, load_part, save_weights
 from pipedet.engine.loops import iteration_seed
-from pipedet.models.detectors import count_parameters, unwrap
+from pipedet.models.parts import count_parameters, unwrap
 from pipedet.registry import MODELS
 from pipedet.visualization import plot_curves
 

@@ -9,7 +9,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from pipedet.engine.checkpoint import checkpoints, remove_checkpoint, save_checkpoint, sweep
-from pipedet.models.detectors import unwrap
+from pipedet.models.parts import unwrap
 from pipedet.registry import HOOKS
 from pipedet.structures import TipDataSample
 from pipedet.visualization import enhancement_grid, write_picture

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from pipedet.datasets import DatasetError, EpochSampler
 from pipedet.engine.players import optimisers
 from pipedet.engine.stopping import Stopped, StopRequest
-from pipedet.models.detectors import unwrap
+from pipedet.models.parts import unwrap
 from pipedet.registry import HOOKS, LOOPS
 from pipedet.structures import TipDataSample, split_unread
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from pipedet.engine.checkpoint import load_newest
 from pipedet.engine.hooks import config_text
-from pipedet.models.detectors import unwrap
+from pipedet.models.parts import unwrap
 
 
 class TipRunner(Runner):

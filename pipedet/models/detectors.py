@@ -298,13 +298,3 @@ def build_detector(config: dict) -> TipDetector:
         )
     model.refuse_labels()
     return model
-
-
-def unwrap(model: nn.Module) -> StagedModel:
-    """Return the model inside a distributed wrapper, or the model itself."""
-    return model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
-
-
-def count_parameters(model: nn.Module) -> int:
-    """Return the number of weights."""
-    return sum(p.numel() for p in model.parameters())

@@ -34,3 +34,13 @@ class StagedModel(BaseModel):
         for name in self._frozen:
             getattr(self, name).eval()
         return self
+
+
+def unwrap(model: nn.Module) -> StagedModel:
+    """Return the model inside a distributed wrapper, or the model itself."""
+    return model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Return the number of weights."""
+    return sum(p.numel() for p in model.parameters())
