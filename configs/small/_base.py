@@ -2,15 +2,17 @@
 
 The same for all: kept scenes of which every epoch shows each once, turned anew, at half the paper's
 resolution (lengths in pixels, as sigma, keep their numbers and so are twice as long on the scene);
-one rate, which decays with the budget; no enhancer, which has a table of its own.
+Muon, as the paper's Adam stays at chance for this long, at one rate that decays with the budget;
+no enhancer, which has a table of its own.
 """
 
 from mmengine.config import read_base
 
 from pipedet.datasets import RandomFlip, RandomTurn, Resize, Warp
-from pipedet.engine import WarmupCosine
+from pipedet.engine import Muon, WarmupCosine
 
 with read_base():
+    from .._base_.runtime import *
     from .._base_.synthetic import *
 
 first = None
@@ -30,4 +32,6 @@ val_dataloader.dataset.pipeline = predict_pipeline
 test_dataloader.dataset.sets = [
     dict(own, pipeline=predict_pipeline) for own in test_dataloader.dataset.sets
 ]
+optim_wrapper.optimizer = dict(type=Muon, lr=0.02)
+optim_wrapper.clip_grad = dict(max_norm=1.0)
 decay = dict(type=WarmupCosine, warmup=0.05)

@@ -7,5 +7,5 @@ with read_base():
     from ._gan import *
 
 model.enhancer.generator.width, model.enhancer.generator.blocks = 16, 6
-model.fine.name, model.fine.image_size = 'vit_tiny_patch16_224', 128
-train_cfg.stages = [dict(stage, lr=1e-3, schedule=decay) for stage in train_cfg.stages]
+model.fine.name, model.fine.image_size = 'vit_quarter', 128
+train_cfg.stages = [dict(stage, lr=0.02, schedule=decay) for stage in train_cfg.stages]

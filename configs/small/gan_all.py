@@ -7,7 +7,7 @@ with read_base():
     from ._gan import *
 
 model.enhancer.generator.width, model.enhancer.generator.blocks = 16, 6
-model.encoder.name, model.encoder.image_size = 'vit_tiny_patch16_224', 128
+model.encoder.name, model.encoder.image_size = 'vit_quarter', 128
 model.coarse.hidden = 64
 model.fine.name = 'resnet18_quarter'
-train_cfg.stages = [dict(stage, lr=1e-3, schedule=decay) for stage in train_cfg.stages]
+train_cfg.stages = [dict(stage, lr=0.02, schedule=decay) for stage in train_cfg.stages]

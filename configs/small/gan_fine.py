@@ -8,4 +8,4 @@ with read_base():
 
 model.enhancer.generator.width, model.enhancer.generator.blocks = 16, 6
 model.fine.name = 'resnet18_quarter'
-train_cfg.stages = [dict(stage, lr=1e-3, schedule=decay) for stage in train_cfg.stages]
+train_cfg.stages = [dict(stage, lr=0.02, schedule=decay) for stage in train_cfg.stages]

@@ -7,4 +7,4 @@ with read_base():
     from ._base import *
 
 model.fine.name = 'resnet50_quarter'
-train_cfg.stages = [dict(stage, lr=1e-3, schedule=decay) for stage in train_cfg.stages]
+train_cfg.stages = [dict(stage, lr=0.02, schedule=decay) for stage in train_cfg.stages]

@@ -7,8 +7,8 @@ with read_base():
     from ._base import *
 
 model.enhancer = None
-model.encoder.name, model.encoder.image_size = 'vit_tiny_patch16_224', 128
+model.encoder.name, model.encoder.image_size = 'vit_quarter', 128
 model.coarse.hidden = 64
 model.fine.width, model.fine.heads = 64, 4
 model.fine.encoder.channels = 64
-train_cfg.stages = [dict(stage, lr=1e-3, schedule=decay) for stage in train_cfg.stages]
+train_cfg.stages = [dict(stage, lr=0.02, schedule=decay) for stage in train_cfg.stages]

@@ -6,5 +6,5 @@ with read_base():
     from ..baselines.vit import *
     from ._base import *
 
-model.fine.name, model.fine.image_size = 'vit_tiny_patch16_224', 128
-train_cfg.stages = [dict(stage, lr=1e-3, schedule=decay) for stage in train_cfg.stages]
+model.fine.name, model.fine.image_size = 'vit_quarter', 128
+train_cfg.stages = [dict(stage, lr=0.02, schedule=decay) for stage in train_cfg.stages]

@@ -16,11 +16,16 @@ from pipedet.registry import OPTIMIZERS
 # Quintic Newton-Schulz iteration: maps singular values in (0, 1] to about 1 in five steps.
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 _STEPS = 5
+# Weights of a matrix from which AdamW takes it: to make VGG's first linear layer orthogonal would
+# cost more than the rest of the step.
+_LARGE = 4_000_000
 
 
 @OPTIMIZERS.register_module()
 class Muon(Optimizer):
     """Muon on weights of two axes or more, AdamW on biases, norms and depthwise convolutions.
+
+    AdamW has the largest matrices too, of four million weights and more.
 
     Args:
         params: parameters.
@@ -60,7 +65,7 @@ class Muon(Optimizer):
             for weight in group['params']:
                 if weight.grad is None:
                     continue
-                if weight.dim() > 1 and min(weight.shape[0], weight[0].numel()) > 9:
+                if _is_matrix(weight):
                     matrices[weight.flatten(1).shape].append(weight)
                 else:
                     self._adamw(weight, group)
@@ -96,6 +101,12 @@ class Muon(Optimizer):
         rate = group['lr'] * group['adamw_scale']
         weight.mul_(1 - rate * group['weight_decay'])
         weight.addcdiv_(mean, unbiased, value=-rate / (1 - first ** state['step']))
+
+
+def _is_matrix(weight: Tensor) -> bool:
+    if weight.dim() < 2 or weight.numel() >= _LARGE:
+        return False
+    return min(weight.shape[0], weight[0].numel()) > 9  # a depthwise convolution has 1 and 9
 
 
 def orthogonalise(matrices: Tensor) -> Tensor:

@@ -1,11 +1,12 @@
 """The paper's networks at a quarter of their channels, as timm models, for want of a GPU.
 
-The ViT of that width is timm's own `vit_tiny_patch16_224`. No weights exist for these.
+The ViT has a third of its blocks too. No weights exist for these.
 """
 
 from timm.models import register_model
 from timm.models.resnet import resnet18, resnet50
 from timm.models.vgg import VGG, cfgs
+from timm.models.vision_transformer import vit_tiny_patch16_224
 from torch import nn
 
 _CHANNELS = (16, 32, 64, 128)
@@ -37,6 +38,13 @@ def vgg16_quarter(
     _refuse(pretrained)
     plan = [step if step == 'M' else step // 4 for step in cfgs['vgg16']]
     return VGG(plan, mlp_ratio=0.25, **options)
+
+
+@register_model
+def vit_quarter(pretrained: bool = False, **options) -> nn.Module:
+    """ViT-B/16 of 192 channels, as ViT-Ti has, and 4 blocks."""
+    _refuse(pretrained)
+    return vit_tiny_patch16_224(depth=4, **options)
 
 
 def _refuse(pretrained: bool) -> None:
