@@ -33,7 +33,7 @@ def sample_background(
 ) -> dict[str, Blobs | Waves]:
     """Draw the background fields of one scene; the plume lies round `focus`, (x, y) pixels."""
     if recipe.modality == 'brightfield':
-        return _bath(rng, stats)
+        return _slice(rng, stats, pixel_size_um) if recipe.relief else _bath(rng, stats)
     cells = int(rng.poisson(stats['cells']))
     return dict(
         illumination=_illumination(rng, stats['uneven']),
@@ -55,6 +55,18 @@ def _bath(rng: np.random.Generator, stats: dict) -> dict[str, Blobs | Waves]:
         shadows=_specks(rng, int(rng.poisson(0.2 * stats['specks']))),
         plume=_nothing(),
         texture=_texture(rng, 0.15 * stats['texture'], (2.5, 12)),
+    )
+
+
+def _slice(rng: np.random.Generator, stats: dict, pixel_size_um: float) -> dict[str, Blobs | Waves]:
+    # Tissue is transparent: what the optics show is its relief.
+    cells = int(rng.poisson(0.8 * stats['cells']))
+    return dict(
+        illumination=_illumination(rng, 0.5 * stats['uneven']),
+        tissue=_cells(rng, cells, 1.3 * stats['cell_um'] / pixel_size_um, 4 * stats['cell_gain']),
+        shadows=_vessels(rng, int(rng.poisson(0.3 * stats['vessels'])), pixel_size_um),
+        plume=_nothing(),
+        texture=_texture(rng, 0.8 * stats['texture'], (5, 60)),
     )
 
 

@@ -1,7 +1,8 @@
 """Ex vivo, brightfield: one glass pipette in a clear bath, dark walls, bright lumen, a halo.
 
 Glass refracts the light out of the aperture (dark walls), the lumen in the middle of the thin part
-focuses it (a bright line), and the edges diffract it (fringes that spread with defocus).
+focuses it (a bright line), and the edges diffract it (fringes that spread with defocus). Below the
+focus the very tip takes no light: it is a pale thread ahead of the dark.
 """
 
 import torch
@@ -19,9 +20,14 @@ def brightfield(image: Tensor, pipette: Pipettes, along: Tensor, across: Tensor)
     outside = off_axis - half_width
     softness = p.blur + p.edge * (1 - exp(-behind / p.onset))
     wall = logistic(-outside / softness)
-    dark = p.depth * (1 - exp(-(behind + 2 * p.blur) / p.onset))
+    beyond = (behind - p.pale).relu()
+    # Without a pale thread the dark begins at the tip itself.
+    taken = torch.where(p.pale > 0, logistic((behind - p.pale) / 1.5), 1.0)
+    dark = p.depth * (1 - exp(-(beyond + 2 * p.blur) / p.onset)) * taken
     lumen = exp(-0.5 * (across / (0.14 * half_width + 0.5 * p.blur)).square())
-    lumen = lumen * logistic((p.cone_length - behind) / 4)
+    lumen = lumen * logistic((p.cone_length - behind) / 4) * logistic((behind - p.lumen_at) / 3)
+    ridge = exp(-0.5 * (across / p.blur).square())
+    thread = (ridge - 0.5 * exp(-0.125 * (across / p.blur).square())) * (1 - taken)
     # Fringes parallel to the edges: their period and their reach grow with defocus.
     period = 2.0 + 1.6 * p.blur
     decay = exp(-outside.relu() / (period * (0.8 + 0.02 * behind)))
@@ -29,5 +35,5 @@ def brightfield(image: Tensor, pipette: Pipettes, along: Tensor, across: Tensor)
     glow = exp(-outside.relu() / (4 + 0.25 * behind))
     halo = (1 - wall) * (0.5 * fringe + 0.5 * glow)
     ahead = logistic(along / (0.7 * p.blur))
-    change = ahead * (p.cone * lumen + p.mark * halo - dark * wall)
+    change = ahead * (p.cone * lumen + p.mark * halo + (0.3 + p.mark) * thread - dark * wall)
     return image * (1 + p.presence * change).clamp(min=0.02)

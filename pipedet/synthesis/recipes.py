@@ -21,6 +21,7 @@ class Recipe:
         contrast: bounds of a factor on every pipette's contrast.
         intruder: probability of a shaft that crosses the field, its tip outside.
         min_cnr: scenes with a tip below this are drawn again.
+        relief: whether brightfield is differential interference contrast, on tissue.
     """
 
     modality: str = 'twophoton'
@@ -29,6 +30,7 @@ class Recipe:
     contrast: tuple[float, float] = (0.5, 1.6)
     intruder: float = 0.15
     min_cnr: float = 0.0
+    relief: bool = False
 
 
 _standard = Recipe()
@@ -56,5 +58,14 @@ RECIPES = {
         photons=(200.0, 3000.0),
         contrast=(0.7, 1.1),
         intruder=0.05,
+    ),
+    # Brain slices under differential interference contrast, half of them without a pipette.
+    'slice': replace(
+        _standard,
+        modality='brightfield',
+        counts=(0.5, 0.3, 0.2),
+        photons=(100.0, 3000.0),
+        contrast=(0.4, 1.1),
+        relief=True,
     ),
 }

@@ -78,7 +78,26 @@ def _background(scene: Scene, ys: Tensor, xs: Tensor) -> Tensor:
     light = exp(-_sum_blobs(scene.shadows, ys, xs).relu())
     plume = _sum_blobs(scene.plume, ys, xs)
     lit = illumination.clamp(min=0.1) * (1 + 2 * tissue) * light
-    return (lit + plume.relu()) * texture.clamp(min=0.3)
+    image = (lit + plume.relu()) * texture.clamp(min=0.3)
+    transparent = scene.relief[:, 0] > 0
+    if transparent.any():
+        shaded = illumination.clamp(min=0.1) * light * _relief(scene, ys, xs)
+        image = torch.where(transparent[:, None, None], shaded, image)
+    return image
+
+
+def _relief(scene: Scene, ys: Tensor, xs: Tensor) -> Tensor:
+    """Return what differential interference contrast makes of the tissue: its slope, as shading.
+
+    Tissue and texture are thickness here, and take no light.
+    """
+    strength, shear_x, shear_y = scene.relief[..., None].unbind(dim=1)  # (B, 1)
+
+    def thickness(side: int) -> Tensor:
+        y, x = ys + side * shear_y, xs + side * shear_x
+        return 1 - exp(-_sum_blobs(scene.tissue, y, x)) + _sum_waves(scene.texture, y, x)
+
+    return (1 + strength[..., None] * (thickness(1) - thickness(-1))).clamp(min=0.05)
 
 
 def _sum_blobs(blobs: Blobs, ys: Tensor, xs: Tensor) -> Tensor:

@@ -63,6 +63,7 @@ def sample_scene(rng: np.random.Generator, session: Session, recipe: Recipe, cou
         modality=recipe.modality,
         pipettes=pipettes,
         **background,
+        relief=_relief(rng, recipe),
         sensor=_sensor(rng, session, recipe),
         pixel_size_um=torch.tensor([session.pixel_size_um], dtype=torch.float32),
     )
@@ -134,24 +135,28 @@ def _shadow_glass(rng: np.random.Generator, unit: float) -> dict:
         mark_width=rng.uniform(0.8, 1.6) * unit,
         cone=rng.uniform(0.3, 1.5) if dye else 0.0,
         cone_length=rng.uniform(20, 120) * unit,
+        lumen_at=0.0,
+        pale=0.0,
     )
 
 
 def _bath_glass(rng: np.random.Generator, unit: float) -> dict:
     """One pipette in a bath under brightfield."""
     return dict(
-        z_um=rng.uniform(-10, 10),
+        z_um=rng.uniform(-12, 12),
         taper=rng.uniform(0.25, 0.5),
         flare=rng.uniform(300, 1500) * unit,
         depth=rng.uniform(0.6, 0.95),
         onset=rng.uniform(8, 25) * unit,
         edge=rng.uniform(0.5, 2.5) * unit,
         blur=rng.uniform(0.7, 1.0) * unit,
-        mark=rng.uniform(0.1, 0.4),
+        mark=rng.uniform(0.1, 0.7),
         mark_length=0.0,
         mark_width=1.0,
-        cone=rng.uniform(0.5, 1.6),
+        cone=rng.uniform(0.5, 2.5),
         cone_length=rng.uniform(60, 300) * unit,
+        lumen_at=rng.uniform(0, 50) * unit * (rng.random() < 0.7),
+        pale=rng.uniform(0.0, 2.5) * unit,  # per um below the focus
     )
 
 
@@ -170,6 +175,7 @@ def _pipettes(rng, session: Session, recipe: Recipe, tips, angles) -> Pipettes:
     values['z_um'] = values['z_um'] + rng.normal(0, 1.5, n)
     defocus = np.abs(values['z_um'])
     values['blur'] = values['blur'] * np.sqrt(1 + (defocus / 6) ** 2)
+    values['pale'] = values['pale'] * np.maximum(-values['z_um'], 0)
     # Out of focus the mark spreads, and what it gains in width it loses in height.
     widening = np.sqrt(1 + (defocus / 3) ** 2) if recipe.modality == 'twophoton' else 1.0
     values['mark'] = values['mark'] * contrast / widening
@@ -189,6 +195,15 @@ def _pipettes(rng, session: Session, recipe: Recipe, tips, angles) -> Pipettes:
     values.update(tip=tips, angle=angles)
     tensors = {k: torch.from_numpy(np.asarray(v, np.float32))[None] for k, v in values.items()}
     return Pipettes(**tensors)
+
+
+def _relief(rng: np.random.Generator, recipe: Recipe) -> torch.Tensor:
+    """The condenser's shear, some two pixels either way, for recipes that have one."""
+    values = np.zeros(3)
+    if recipe.relief:
+        angle, shear = rng.uniform(0, 2 * np.pi), rng.uniform(0.5, 1.5)
+        values[:] = rng.uniform(0.4, 2.0), shear * np.cos(angle), shear * np.sin(angle)
+    return torch.from_numpy(values.astype(np.float32))[None]
 
 
 def _sensor(rng: np.random.Generator, session: Session, recipe: Recipe) -> Sensor:

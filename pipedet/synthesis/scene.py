@@ -36,6 +36,8 @@ class Pipettes:
     mark_width: Tensor
     cone: Tensor  # brightness of a dye filling
     cone_length: Tensor
+    lumen_at: Tensor  # brightfield: where the bright lumen begins, behind the tip
+    pale: Tensor  # brightfield: length behind the tip that is clear and takes no light
     velocity: Tensor  # (B, K, 2), pixels per second
     tremor: Tensor  # (B, K, 4): amplitudes x, y in pixels, frequency in Hz, phase
 
@@ -94,6 +96,7 @@ class Scene:
     shadows: Blobs  # vessels and what else takes light
     plume: Blobs  # dye in the bath
     texture: Waves
+    relief: Tensor  # (B, 3), differential interference contrast: strength, then shear x, y; 0: none
     sensor: Sensor
     pixel_size_um: Tensor  # (B,)
 

@@ -1,0 +1,231 @@
+"""Pipette-C: what localisers come through, and whether they say when they do not.
+
+    python benchmarks/corruptions.py work_dirs/tipnet_s/calibrated work_dirs/quickstart
+
+Every RUN (a folder with config.py and model.safetensors) predicts the first scenes of the frozen
+set `clear`, clean and spoiled in fourteen ways and five severities (`pipedet/synthesis/
+corruptions.py`, fixed before any model was tried on them), and frames that hold no tip to find.
+Writes results/corruptions.json and the table between the marks in README.md.
+"""
+
+import argparse
+import datetime
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from scipy.stats import beta
+from tables import rewrite
+from torch.utils.data import DataLoader
+
+from pipedet.commands.common import device_name
+from pipedet.datasets import CorruptedPipettes, FrozenPipettes
+from pipedet.engine.checkpoint import load_weights
+from pipedet.engine.cpu import tune_cpu
+from pipedet.evaluation import TipRecord, known_count, summarise
+from pipedet.evaluation.metrics import to_record
+from pipedet.models.tip_detector import TipDetector, build_detector
+from pipedet.synthesis import draw_scene
+from pipedet.synthesis.corruptions import CORRUPTIONS
+
+HERE = Path(__file__).parent
+WRONG_UM = 10.0  # an answer farther off is a failure
+CLEAN = 'clean'
+
+
+def main(runs: list[Path], scenes: int, empty: int) -> None:
+    """Measure every run and write."""
+    tune_cpu()
+    results = {name_of(run): measure(run, scenes, empty) for run in runs}
+    found = dict(
+        set='clear',
+        scenes=scenes,
+        frames_without_tips=empty,
+        device=device_name('cpu'),
+        torch=torch.__version__,
+        date=datetime.date.today().isoformat(),
+        models=results,
+    )
+    (HERE / 'results' / 'corruptions.json').write_text(json.dumps(found, indent=1) + '\n')
+    rewrite(HERE / 'README.md', 'corruptions', to_markdown(found))
+
+
+def name_of(run: Path) -> str:
+    """Name a run by its folder; a calibrated one by the folder above."""
+    return run.parent.name if run.name == 'calibrated' else run.name
+
+
+@torch.no_grad()
+def measure(run: Path, scenes: int, empty: int) -> dict:
+    """Return what one model does with clean, spoiled and empty frames."""
+    config = Config.fromfile(run / 'config.py')
+    model = build_detector(config.model)
+    load_weights(run / 'model.safetensors', model)
+    model.to(memory_format=torch.channels_last).eval()
+    pipeline = config.predict_pipeline
+    kinds = {CLEAN: FrozenPipettes(subset='clear', pipeline=pipeline, count=scenes)}
+    kinds |= {
+        f'{name}/{severity}': CorruptedPipettes(
+            subset='clear', corruption=name, severity=severity, pipeline=pipeline, count=scenes
+        )
+        for name in CORRUPTIONS
+        for severity in range(1, 6)
+    }
+    rows = {}
+    for kind, dataset in kinds.items():
+        rows[kind] = judge(predict(model, dataset))
+        print(run, kind, rows[kind], flush=True)
+    return dict(
+        rows=rows,
+        retained={severities: _retained(rows, severities) for severities in ('1-3', '4-5', '1-5')},
+        without_tips=false_tips(model, pipeline, empty),
+    )
+
+
+def predict(model: TipDetector, dataset) -> list[tuple[TipRecord, bool]]:
+    """Return the record of each image and whether the model abstained."""
+    loader = DataLoader(dataset, batch_size=16, collate_fn=pseudo_collate)
+    samples = [sample for batch in loader for sample in model.test_step(batch)]
+    return [(to_record(s.to_dict()), s.get('novelty', 0.0) > 1) for s in samples]
+
+
+def judge(predicted: list[tuple[TipRecord, bool]]) -> dict:
+    """Return accuracy by the known count, and how often the answer given was silently wrong."""
+    records = [record for record, _ in predicted]
+    answered = [record for record, abstained in predicted if not abstained]
+    return dict(
+        accuracy=summarise(records)['tip/acc@5um'],
+        silent=100.0 * sum(map(failed, answered)) / len(predicted),
+        abstained=100.0 * (len(predicted) - len(answered)) / len(predicted),
+    )
+
+
+def failed(record: TipRecord) -> bool:
+    """Whether the tips that a detector stands by are not those that there are."""
+    stood_by = record.scores >= record.score_threshold
+    if stood_by.sum() != len(record.true):
+        return True
+    return bool((known_count(record) >= WRONG_UM).any())
+
+
+def _retained(rows: dict, severities: str) -> dict:
+    """Return the mean accuracy over clean accuracy, and the mean rate of silent failures."""
+    low, high = map(int, severities.split('-'))
+    own = [row for k, row in rows.items() if k != CLEAN and low <= int(k.split('/')[1]) <= high]
+    return dict(
+        accuracy=float(np.mean([row['accuracy'] for row in own]) / rows[CLEAN]['accuracy']),
+        silent=float(np.mean([row['silent'] for row in own])),
+        abstained=float(np.mean([row['abstained'] for row in own])),
+    )
+
+
+def false_tips(model: TipDetector, pipeline: list, count: int) -> dict:
+    """Return the share of frames without a tip, of each kind, in which one is answered, in %."""
+    found = {}
+    for kind, draw in EMPTY.items():
+        frames = _Frames([draw(np.random.default_rng([7, i])) for i in range(count)], pipeline)
+        wrong = sum(
+            (not abstained) and (record.scores >= record.score_threshold).any()
+            for record, abstained in predict(model, frames)
+        )
+        found[kind] = 100.0 * float(wrong) / count
+    found['all'] = float(np.mean(list(found.values())))
+    # Rule of three and its kin: what the share may be, one-sided 95 % (Clopper and Pearson 1934).
+    n, k = count * len(EMPTY), round(found['all'] / 100 * count * len(EMPTY))
+    found['at most'] = 100.0 * float(beta.ppf(0.95, k + 1, n - k))
+    return found
+
+
+class _Frames(FrozenPipettes):
+    """Images without tips and without a scale, as a dataset."""
+
+    def __init__(self, images: list[np.ndarray], pipeline: list) -> None:
+        super().__init__(subset='clear', pipeline=pipeline, count=len(images))
+        self.images = images
+
+    def load(self, index: int, rng: np.random.Generator) -> dict:
+        return dict(
+            image=self.images[index],
+            tips=np.empty((0, 2), np.float32),
+            tip_fields={},
+            source=f'empty/{index:06d}',
+            frame=0,
+            session='empty',
+            subset='empty',
+            pixel_size_um=(0.75, 0.75),
+        )
+
+
+def _scene(recipe: str):
+    return lambda rng: draw_scene(
+        recipe, seed=99, epoch=0, index=int(rng.integers(1 << 30))
+    ).capture()
+
+
+def _fractal(rng: np.random.Generator) -> np.ndarray:
+    """What natural photographs share: power falls with the square of frequency, edges do not."""
+    frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(256), np.fft.fftfreq(256)))
+    spectrum = np.fft.fft2(rng.standard_normal((256, 256))) / (frequency + 1e-3)
+    image = np.fft.ifft2(spectrum).real
+    y, x = np.mgrid[:256, :256]
+    for _ in range(6):
+        angle, place = rng.uniform(0, 2 * np.pi), rng.uniform(0, 256, 2)
+        side = (x - place[0]) * np.cos(angle) + (y - place[1]) * np.sin(angle) > 0
+        image += image.std() * rng.uniform(-1, 1) * side
+    image = 4000 + 1000 * (image - image.mean()) / image.std()
+    return image.clip(0).astype(np.uint16)
+
+
+EMPTY = {
+    'black': lambda rng: np.zeros((256, 256), np.uint8),
+    'uniform': lambda rng: np.full((256, 256), rng.integers(1, 255), np.uint8),
+    'noise': lambda rng: rng.poisson(rng.uniform(5, 100), (256, 256)).astype(np.uint16),
+    'tissue or tip outside': _scene('empty'),
+    'natural': _fractal,
+    'stripes': lambda rng: np.tile(
+        (100 + 50 * np.sin(np.arange(256) / rng.uniform(2, 20))).astype(np.uint8), (256, 1)
+    ),
+}
+
+
+def to_markdown(found: dict) -> str:
+    """Return the summary and the table of every corruption."""
+    models, device, date = found['models'], found['device'], found['date']
+    lines = [
+        f'First {found["scenes"]} scenes of `clear`, synthetic; {device}; {date}.',
+        '',
+        '| model | clean, % within 5 um | retained, severity 1-3 | 4-5 | silent failures 1-3, % | '
+        'abstained 1-3, % | false tips without tips, % | at most |',
+        '|---|---|---|---|---|---|---|---|',
+    ]
+    for name, model in models.items():
+        kept, empty = model['retained'], model['without_tips']
+        lines.append(
+            f'| {name} | {model["rows"][CLEAN]["accuracy"]:.1f} | {kept["1-3"]["accuracy"]:.2f} | '
+            f'{kept["4-5"]["accuracy"]:.2f} | {kept["1-3"]["silent"]:.1f} | '
+            f'{kept["1-3"]["abstained"]:.1f} | {empty["all"]:.1f} | {empty["at most"]:.1f} |'
+        )
+    lines += [
+        '',
+        '| within 5 um, % | ' + ' | '.join(models) + ' |',
+        '|---' * (len(models) + 1) + '|',
+    ]
+    for corruption in CORRUPTIONS:
+        cells = [
+            ' / '.join(f'{m["rows"][f"{corruption}/{s}"]["accuracy"]:.0f}' for s in range(1, 6))
+            for m in models.values()
+        ]
+        lines.append(f'| {corruption}, 1 / 2 / 3 / 4 / 5 | ' + ' | '.join(cells) + ' |')
+    return '\n'.join(lines)
+
+
+if __name__ == '__main__':
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('runs', type=Path, nargs='+', help='folders of runs')
+    parser.add_argument('--scenes', type=int, default=60, help='of `clear` [%(default)s]')
+    parser.add_argument('--empty', type=int, default=60, help='frames of each kind [%(default)s]')
+    args = parser.parse_args()
+    main(args.runs, args.scenes, args.empty)
