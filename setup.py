@@ -16,7 +16,10 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.10',
     packages=find_packages(include=['pipedet', 'pipedet.*']),
-    package_data={'pipedet.synthesis': ['frozen/*.json']},
+    package_data={
+        'pipedet.synthesis': ['frozen/*.json'],
+        'pipedet.zoo': ['*/config.json', '*/model.safetensors*', '*/card.md'],
+    },
     install_requires=[
         # Pinned: the engine works round defects measured in exactly this release.
         'mmengine==0.10.7',

@@ -44,7 +44,7 @@ model = dict(
 train_dataloader.update(batch_size=8, num_workers=0, persistent_workers=False)
 train_dataloader.dataset.update(
     length=4800,
-    keep=True,
+    keep=None,
     pipeline=[
         dict(type=RandomFlip, vertical=0.0),
         dict(type=RandomTurn),

@@ -1,4 +1,4 @@
-"""Locate tips in an image from Python: `TipLocaliser(config, weights)(image)`."""
+"""Locate tips in an image from Python: `pipedet.load()(image)`, `TipLocaliser(config, weights)`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,36 +10,49 @@ from mmengine.dataset import Compose, pseudo_collate
 
 from pipedet.engine.checkpoint import load_weights
 from pipedet.engine.cpu import tune_cpu
-from pipedet.models.detectors import build_detector
+from pipedet.models.tip_detector import build_detector
+from pipedet.structures import TipDataSample
 
 
 @dataclass
 class Tips:
-    """The tips of one image, best first.
+    """The tips of one image, best first; none where the localiser abstains.
 
     Attributes:
         points_px: (N, 2), (x, y) pixels of the image as given.
         scores: (N,) in [0, 1].
         points_um: (N, 2), `points_px` times the pixel size, or None for an image without a scale.
+        covariance_px: (N, 2, 2) px^2, how sure each place is; None if the model does not say.
+        direction: (N, 2), unit vectors from the tip back along the shaft, or None.
+        z_um: (N,) heights above the focus, or None.
+        abstained: why no answer is given, or None where one is. No tips without it means that there
+            are none.
     """
 
     points_px: np.ndarray
     scores: np.ndarray
     points_um: np.ndarray | None
+    covariance_px: np.ndarray | None = None
+    direction: np.ndarray | None = None
+    z_um: np.ndarray | None = None
+    abstained: str | None = None
 
 
 class TipLocaliser:
     """A trained detector as a function of an image.
 
     Args:
-        config: path of the config that the weights were trained with.
+        config: path of the config that the weights were trained with, or what it holds.
         weights: path of the weights.
         device: 'cpu' or 'cuda'.
     """
 
-    def __init__(self, config: str | Path, weights: str | Path, device: str = 'cpu') -> None:
+    def __init__(
+        self, config: str | Path | Config, weights: str | Path, device: str = 'cpu'
+    ) -> None:
         tune_cpu()
-        config = Config.fromfile(config)
+        if not isinstance(config, Config):
+            config = Config.fromfile(config)
         self.model = build_detector(config.model)
         self.model.to(device, memory_format=torch.channels_last).eval()
         load_weights(Path(weights), self.model)
@@ -75,10 +88,28 @@ class TipLocaliser:
                 matrix=np.eye(3),
             )
         )
-        found = self.model.test_step(pseudo_collate([sample]))[0].detected
+        predicted = self.model.test_step(pseudo_collate([sample]))[0]
+        reason = _why_abstain(image, predicted)
+        found = predicted.detected[: 0 if reason else None]
         points = found.points.numpy()
+        more = {ours: found[name].numpy() for name, ours in _MORE.items() if name in found}
         return Tips(
             points_px=points,
             scores=found.scores.numpy(),
             points_um=None if pixel_size_um is None else points * np.float32(pixel_size_um),
+            abstained=reason,
+            **more,
         )
+
+
+_MORE = dict(covariance='covariance_px', direction='direction', z_um='z_um')
+
+
+def _why_abstain(image: np.ndarray, predicted: TipDataSample) -> str | None:
+    """Say why a prediction is not to be given out, or None."""
+    if image.min() == image.max():
+        return 'the image is uniform'
+    novelty = predicted.get('novelty', 0.0)
+    if novelty > 1:
+        return f'the image is unlike those trained on (novelty {novelty:.1f}; up to 1 is known)'
+    return None

@@ -13,6 +13,7 @@ VERBS = {
     'compare': 'train, test and time configs alike, and write one report',
     'tune': 'search values of config keys',
     'crossval': 'leave one session out of labelled images, each in turn',
+    'calibrate': 'make the scores and covariances of a trained TipNet mean what they say',
     'check_data': 'look for everything that is wrong with labelled images',
     'browse': "write a contact sheet of a config's data",
 }

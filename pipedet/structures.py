@@ -7,6 +7,7 @@ in the frame of the network's input; `pred_tips.points` always in that of the or
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from mmengine.structures import BaseDataElement, InstanceData
 
 # What every sample says about itself, beside its tips.
@@ -30,8 +31,10 @@ def apply_affine(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
 class TipDataSample(BaseDataElement):
     """One image's truth (`gt_tips`) and prediction (`pred_tips`), both `InstanceData`.
 
-    `gt_tips`: points (N, 2), and (N,) fields such as `cnr` where the source knows them.
-    `pred_tips`: points (M, 2) and scores (M,) in [0, 1], every candidate, best first.
+    `gt_tips`: points (N, 2), and where the source knows them `cnr` (N,), `z_um` (N,) above the
+    focus, and `direction` (N, 2), a unit vector from the tip back along the shaft.
+    `pred_tips`: points (M, 2) and scores (M,) in [0, 1], every candidate, best first; of detectors
+    that predict them also `covariance` (M, 2, 2) px^2, `direction` and `z_um`.
     `score_threshold`: the detector's own operating point; `detected` are the candidates above it.
     """
 
@@ -40,16 +43,38 @@ class TipDataSample(BaseDataElement):
         """The candidates that the detector stands by: score >= `score_threshold`."""
         return self.pred_tips[self.pred_tips.scores >= self.score_threshold]
 
-    def set_prediction(self, points: torch.Tensor, scores: torch.Tensor, threshold: float) -> None:
-        """Store candidates, (M, 2) input pixels and (M,), as original pixels, best first."""
+    def set_prediction(
+        self,
+        points: torch.Tensor,
+        scores: torch.Tensor,
+        threshold: float,
+        fields: dict[str, torch.Tensor] | None = None,
+    ) -> None:
+        """Store candidates, (M, 2) input pixels and (M,), as original pixels, best first.
+
+        `fields` are what else is predicted of each, in the frame of the input.
+        """
         order = scores.argsort(descending=True, stable=True)
         points = points[order].cpu().double().numpy()
         inverse = np.linalg.inv(self.matrix)
         self.pred_tips = InstanceData(
             points=torch.from_numpy(apply_affine(inverse, points).reshape(-1, 2)),
             scores=scores[order].float().cpu(),
+            **_turn_back(fields or {}, order, torch.from_numpy(inverse[:2, :2]).float()),
         )
         self.set_metainfo(dict(score_threshold=threshold))
+
+
+def _turn_back(
+    fields: dict[str, torch.Tensor], order: torch.Tensor, linear: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """Return the fields in `order` and in original pixels, to which `linear` (2, 2) leads."""
+    back = {name: values[order].float().cpu() for name, values in fields.items()}
+    if 'covariance' in back:
+        back['covariance'] = linear @ back['covariance'] @ linear.mT
+    if 'direction' in back:
+        back['direction'] = F.normalize(back['direction'] @ linear.mT, dim=-1)
+    return back
 
 
 def split_unread(batch: dict) -> tuple[dict, list[TipDataSample]]:

@@ -63,7 +63,7 @@ def test_config_builds_trains_and_predicts(path):
     batch, sample = train_and_predict(config)
     assert sample.pred_tips.points.shape[1] == 2
     METRICS.build(config.test_evaluator).process(batch, [sample.to_dict()])
-    side = config.predict_pipeline[0].size
+    side = config.predict_pipeline[0].get('size', 256)
     assert DATASETS.build(config.test_dataloader.dataset)[0]['inputs'].shape == (1, side, side)
 
 

@@ -9,7 +9,7 @@ import torch
 from mmengine.config import Config
 
 from pipedet.commands.common import build_runner
-from pipedet.engine import Plateau, SaveCheckpoint, WarmupCosine
+from pipedet.engine import Plateau, SaveCheckpoint, WarmupCosine, WeightAverage
 from pipedet.engine.budget import describe_plan, parse_duration, plan
 from pipedet.engine.checkpoint import (
     DamagedFileError,
@@ -298,3 +298,54 @@ def test_runners_built_within_a_second_keep_their_logs_apart(tmp_path):
     assert len(logged_losses(tmp_path / 'a')) == 8
     assert second.visualizer is not first.visualizer
     assert second.logger is not first.logger and second.message_hub is not first.message_hub
+
+
+AVERAGED = {'custom_hooks': [dict(type=WeightAverage, horizon=3)]}
+
+
+def test_the_mean_of_the_weights_is_what_is_validated_and_left(tmp_path):
+    runner, seen, validated = tiny_runner(tmp_path, **AVERAGED), [], []
+    model = unwrap(runner.model)
+    step, validate = runner.train_loop._run_iter, model.validate
+    seen.append({k: v.clone() for k, v in model.state_dict().items()})
+
+    def step_and_note(index, batch):
+        step(index, batch)
+        seen.append({k: v.clone() for k, v in model.state_dict().items()})
+
+    def note_and_validate(batch):
+        validated.append({k: v.clone() for k, v in model.state_dict().items()})
+        return validate(batch)
+
+    runner.train_loop._run_iter, model.validate = step_and_note, note_and_validate
+    runner.train()
+    mean = dict(seen[0])
+    for steps, weights in enumerate(seen[1:], start=1):
+        share = 1 / min(3, 1 + steps / 10)
+        mean = {k: v + share * (weights[k] - v) for k, v in mean.items() if v.is_floating_point()}
+    left = model.state_dict()
+    assert all(torch.allclose(left[k], v, atol=1e-6) for k, v in mean.items())
+    assert all(torch.allclose(validated[-1][k], v, atol=1e-6) for k, v in mean.items())
+    other = tiny_runner(tmp_path / 'other')
+    load_weights(checkpoints(tmp_path)[0], unwrap(other.model))  # before its optimiser has ended
+    assert all(torch.equal(unwrap(other.model).state_dict()[k], left[k]) for k in mean)
+
+
+def test_a_resumed_run_averages_on(tmp_path):
+    unbroken = tiny_runner(tmp_path / 'unbroken', **AVERAGED)
+    unbroken.train()
+    first = tiny_runner(tmp_path / 'broken', **AVERAGED)
+    step = first.train_loop._run_iter
+
+    def step_and_signal(index, batch):
+        step(index, batch)
+        if first.train_loop.iter == 5:
+            signal.raise_signal(signal.SIGTERM)
+
+    first.train_loop._run_iter = step_and_signal
+    with pytest.raises(SystemExit):
+        first.train()
+    resumed = tiny_runner(tmp_path / 'broken', resume=True, **AVERAGED)
+    resumed.train()
+    ends = [unwrap(runner.model).state_dict() for runner in (unbroken, resumed)]
+    assert all(torch.equal(ends[0][key], ends[1][key]) for key in ends[0])

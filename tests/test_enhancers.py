@@ -268,9 +268,9 @@ def tiny_run(name, folder, resume=False):
     config.work_dir, config.resume = str(folder), resume
     for part in ('source', 'target'):
         if part in config.train_dataloader.dataset:
-            config.train_dataloader.dataset[part].update(length=4, keep=False)
+            config.train_dataloader.dataset[part].update(length=4, keep=1)
     if 'source' not in config.train_dataloader.dataset:
-        config.train_dataloader.dataset.update(length=4, keep=False)
+        config.train_dataloader.dataset.update(length=4, keep=1)
     config.train_dataloader.batch_size = 2
     config.val_dataloader.update(num_workers=0, persistent_workers=False, batch_size=2)
     config.val_dataloader.dataset.length = 2

@@ -70,7 +70,7 @@ def test_crop_is_centred_on_a_tip():
         assert distance.min() <= 0.51
 
 
-def domain(recipe, length, seed, keep=False):
+def domain(recipe, length, seed, keep=1):
     crop = [dict(type=ToUnit), dict(type=CropAtTip, size=80, jitter=0), dict(type=PackTips)]
     return dict(
         type=SyntheticPipettes, recipes={recipe: 1.0}, length=length, pipeline=crop, seed=seed,
@@ -79,7 +79,7 @@ def domain(recipe, length, seed, keep=False):
 
 
 def test_domains_are_paired_anew_in_every_epoch():
-    target = domain('brightfield', 4, 2, keep=True)
+    target = domain('brightfield', 4, 2, keep=None)
     target['pipeline'] = [dict(type=PackTips)]  # without draws of its own
     both = UnpairedDomains(source=domain('standard', 6, 1), target=target)
     first = [both[i] for i in range(6)]

@@ -23,20 +23,35 @@ def images(scenes, epoch, order=range(6)):
 
 
 def test_fresh_scenes_change_with_the_epoch_alone():
-    first, second = images(dataset(False), 0), images(dataset(False), 1)
-    again = images(dataset(False), 1, order=reversed(range(6)))
+    first, second = images(dataset(1), 0), images(dataset(1), 1)
+    again = images(dataset(1), 1, order=reversed(range(6)))
     assert all(torch.equal(second[i], again[i]) for i in range(6))
     assert not any(torch.equal(first[i], second[i]) for i in range(6))
 
 
 def test_kept_scenes_are_those_of_the_first_epoch():
-    fresh, kept = images(dataset(False), 0), dataset(True)
+    fresh, kept = images(dataset(1), 0), dataset(None)
     for epoch in (4, 5):  # wherever a resumed run begins
         assert all(torch.equal(fresh[i], image) for i, image in images(kept, epoch).items())
 
 
+def test_scenes_kept_for_some_epochs_are_replaced_in_turn():
+    scenes = dataset(3)
+    shown = [images(scenes, epoch) for epoch in range(7)]
+    fresh = [images(dataset(1), epoch) for epoch in range(7)]
+    for i in range(6):
+        births = [epoch for epoch in range(7) if torch.equal(shown[epoch][i], fresh[epoch][i])]
+        assert births[0] == 0
+        assert np.diff(births[1:]).tolist() == [3] * (len(births) - 2)
+        for epoch in range(7):  # between, the last one born stays
+            born = max(b for b in births if b <= epoch)
+            assert torch.equal(shown[epoch][i], fresh[born][i])
+    alone = images(dataset(3), 5)  # wherever a resumed run begins
+    assert all(torch.equal(shown[5][i], alone[i]) for i in range(6))
+
+
 def test_scenes_drawn_by_workers_are_the_same():
-    alone, prepared = dataset(True), dataset(True)
+    alone, prepared = dataset(None), dataset(None)
     torch.set_num_threads(2)
     try:
         prepared.prepare()
@@ -49,7 +64,7 @@ def test_scenes_drawn_by_workers_are_the_same():
 
 
 def test_kept_scenes_turn_anew_every_epoch_with_their_tips():
-    scenes = dataset(True, turn=True)
+    scenes = dataset(None, turn=True)
     seen, reaches = set(), []
     for epoch in range(8):
         scenes.set_epoch(epoch)

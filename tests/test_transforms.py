@@ -12,6 +12,7 @@ from pipedet.datasets import (
     RandomScale,
     RandomTurn,
     Resize,
+    ToPixelSize,
     Warp,
 )
 from pipedet.structures import META_KEYS, apply_affine
@@ -227,3 +228,44 @@ def test_turns_resample_nothing_and_all_four_come():
         assert len(quarters) == 1
         seen.update(quarters)
     assert seen == {0, 1, 2, 3}
+
+
+def test_directions_turn_with_the_image():
+    tip, shaft = np.array([60.0, 40.0]), np.array([0.8, 0.6])
+    image = blob(tip)
+    chain = [RandomTurn(), RandomRotate(degrees=40), RandomFlip(), RandomScale(low=0.9, high=0.9)]
+    for seed in range(6):
+        results = make_results(image, [tip], seed, direction=shaft[None])
+        done = run([*chain, Warp()], results)
+        behind = apply_affine(done['matrix'], (tip + 10 * shaft)[None])[0] - done['tips'][0]
+        expected = behind / np.linalg.norm(behind)
+        assert np.allclose(done['tip_fields']['direction'][0], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ('pixel_size', 'shape'),
+    [
+        ((0.75, 0.75), SHAPE),
+        ((0.25, 0.25), (48, 64)),
+        ((2.0, 2.0), (192, 256)),
+        ((0.5, 0.25), (48, 128)),
+        (None, (72, 96)),
+    ],
+)
+def test_pixels_are_brought_to_a_known_size(pixel_size, shape):
+    tip = (60.0, 40.0)
+    results = make_results(blob(tip), [tip]) | dict(pixel_size_um=pixel_size)
+    done = run([ToPixelSize(low=0.5, high=1.0, side=72), Warp()], results)
+    assert done['image'].shape == shape
+    assert np.abs(centroid(done['image']) - done['tips'][0]).max() < 0.05
+    if pixel_size is not None:
+        reached = np.array(pixel_size) * SHAPE[::-1] / shape[::-1]
+        assert ((reached >= 0.5) & (reached <= 1.0)).all()
+
+
+def test_images_left_as_they_are_keep_their_noise():
+    image = np.random.default_rng(0).integers(0, 255, SHAPE, np.uint8)
+    transform = RandomScale(low=0.8, high=1.2, probability=0.5)
+    kept = [run([transform, Warp()], make_results(image, seed=seed))['image'] for seed in range(40)]
+    same = sum(k.dtype == np.uint8 and np.array_equal(k, image) for k in kept)
+    assert 10 < same < 30

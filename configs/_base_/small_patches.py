@@ -9,7 +9,7 @@ with read_base():
 
 kept_patches = dict(
     length=2400,
-    keep=True,
+    keep=None,
     pipeline=[
         dict(type=RandomFlip, vertical=0.0),
         dict(type=RandomTurn),

@@ -20,7 +20,7 @@ predict_pipeline = [dict(type=Resize, size=128), dict(type=Warp), *scene_pipelin
 train_dataloader.update(batch_size=16, num_workers=0, persistent_workers=False)
 train_dataloader.dataset.update(
     length=3200,
-    keep=True,
+    keep=None,
     pipeline=[
         dict(type=RandomFlip, vertical=0.0),
         dict(type=RandomTurn),

@@ -13,9 +13,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pipedet.commands.common import add_config_arguments, device_name, load_config
 from pipedet.engine.cpu import tune_cpu
-from pipedet.models.detectors import TipDetector, build_detector
 from pipedet.models.parts import count_parameters
 from pipedet.models.preprocessor import normalise
+from pipedet.models.tip_detector import TipDetector, build_detector
 
 SIZE = 256
 

@@ -18,18 +18,24 @@ from pipedet.formats import (
     read_pixel_size_um,
 )
 from pipedet.visualization import draw_tips, write_picture
+from pipedet.zoo import load_model
 
-COLUMNS = ('image', 'frame', 'tip', 'x_px', 'y_px', 'x_um', 'y_um', 'score')
+COLUMNS = (
+    *('image', 'frame', 'tip', 'x_px', 'y_px', 'x_um', 'y_um', 'score'),
+    *('sd_x_px', 'sd_y_px', 'correlation', 'direction_deg', 'z_um'),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument('source', type=Path, help='an image, a TIFF stack, or a folder of them')
     parser.add_argument('--out', type=Path, required=True, help='folder of the results')
-    run = Path('work_dirs/quickstart')
-    parser.add_argument('--config', type=Path, default=run / 'config.py', help='[%(default)s]')
     parser.add_argument(
-        '--checkpoint', type=Path, default=run / 'model.safetensors', help='[%(default)s]'
+        '--model', default='tipnet_s', help='a trained model that comes with pipedet [%(default)s]'
+    )
+    parser.add_argument('--config', type=Path, help='config.py of a run, in place of --model')
+    parser.add_argument(
+        '--checkpoint', type=Path, help='its weights [model.safetensors beside the config]'
     )
     parser.add_argument(
         '--pixel-size-um', type=float, help='size of a pixel; goes before what the files say'
@@ -39,21 +45,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Predict every image of the source; exit with 1 if any could not be read."""
-    if not args.config.is_file():
-        raise FileNotFoundError(
-            f'no config at {args.config}: run `pipedet train configs/quickstart.py` first, or give '
-            '--config and --checkpoint'
-        )
-    device = 'cuda' if torch.cuda.is_available() else 'cpu'
-    localise = TipLocaliser(args.config, args.checkpoint, device)
+    localise = _localiser(args)
     args.out.mkdir(parents=True, exist_ok=True)
-    rows, skipped, without_scale, images = [], [], 0, 0
+    rows, skipped, abstained, without_scale, images = [], [], [], 0, 0
     for path in find_images(args.source):
         try:
             size = _pixel_size(path, args.pixel_size_um)
             for frame, image in read_frames(path):
                 tips = localise(image, size)
                 rows += _rows(path.name, frame, tips)
+                if tips.abstained:
+                    abstained.append(f'{path.name}, frame {frame}: {tips.abstained}')
                 write_picture(
                     args.out / 'overlays' / _picture_name(path, frame), _overlay(image, tips)
                 )
@@ -68,12 +70,26 @@ def run(args: argparse.Namespace) -> None:
         writer.writeheader()
         writer.writerows(rows)
     print(f'{len(rows)} tips in {images} images -> {args.out / "predictions.csv"}')
+    if abstained:
+        print(f'no answer for {len(abstained)} images:', *abstained, sep='\n  ')
     if without_scale:
         print(f'{without_scale} images carry no pixel size: their tips are in pixels only '
               '(--pixel-size-um gives it)')  # fmt: skip
     if skipped:
         print('skipped:', *skipped, sep='\n  ', file=sys.stderr)
         sys.exit(1)
+
+
+def _localiser(args: argparse.Namespace) -> TipLocaliser:
+    device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    if args.config is None:
+        if args.checkpoint is not None:
+            raise ValueError('--checkpoint needs the --config that its weights are of')
+        return load_model(args.model, device)
+    if not args.config.is_file():
+        raise FileNotFoundError(f'no config at {args.config}: a run has one in its folder')
+    weights = args.checkpoint or args.config.parent / 'model.safetensors'
+    return TipLocaliser(args.config, weights, device)
 
 
 def find_images(source: Path) -> list[Path]:
@@ -106,8 +122,24 @@ def _rows(name: str, frame: int, tips: Tips) -> list[dict]:
         row = dict(image=name, frame=frame, tip=i, x_px=f'{x:.2f}', y_px=f'{y:.2f}')
         if tips.points_um is not None:
             row |= dict(x_um=f'{tips.points_um[i, 0]:.2f}', y_um=f'{tips.points_um[i, 1]:.2f}')
-        rows.append(row | dict(score=f'{score:.3f}'))
+        rows.append(row | dict(score=f'{score:.3f}') | _more(tips, i))
     return rows
+
+
+def _more(tips: Tips, i: int) -> dict:
+    """Return what a model may know of tip `i` beside its place."""
+    row = {}
+    if tips.covariance_px is not None:
+        sd = np.sqrt(np.diagonal(tips.covariance_px[i]))
+        correlation = tips.covariance_px[i, 0, 1] / sd.prod()
+        row |= dict(sd_x_px=f'{sd[0]:.2f}', sd_y_px=f'{sd[1]:.2f}')
+        row |= dict(correlation=f'{correlation:.2f}')
+    if tips.direction is not None:
+        x, y = tips.direction[i]
+        row |= dict(direction_deg=f'{np.degrees(np.arctan2(y, x)):.1f}')
+    if tips.z_um is not None:
+        row |= dict(z_um=f'{tips.z_um[i]:.1f}')
+    return row
 
 
 def _picture_name(path: Path, frame: int) -> str:
@@ -122,6 +154,6 @@ def _overlay(image: np.ndarray, tips: Tips) -> np.ndarray:
         predicted=tips.points_px,
         scores=tips.scores,
         threshold=0.0,
-        caption=f'{len(tips.scores)} tips',
+        caption=tips.abstained or f'{len(tips.scores)} tips',
         zoom=min(8, max(1, round(480 / min(image.shape)))),  # small frames are enlarged
     )

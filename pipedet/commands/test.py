@@ -12,8 +12,8 @@ from pipedet import __version__
 from pipedet.commands.common import add_config_arguments, build_runner, device_name, load_config
 from pipedet.engine import TipRunner
 from pipedet.engine.checkpoint import load_weights
-from pipedet.models.detectors import TipDetector
 from pipedet.models.parts import StagedModel, unwrap
+from pipedet.models.tip_detector import TipDetector
 
 ORACLE_NOTE = 'crops at the LABELLED tips: labels are seen at test time, for reproduction only'
 

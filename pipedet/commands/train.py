@@ -15,7 +15,7 @@ from pipedet.commands.common import add_config_arguments, build_runner, device_n
 from pipedet.commands.test import run_test
 from pipedet.engine import TipRunner
 from pipedet.engine.budget import describe_plan, draw_kept, parse_duration, plan
-from pipedet.engine.checkpoint import checkpoints, load_part, save_weights
+from pipedet.engine.checkpoint import checkpoints, load_part, load_weights, save_weights
 from pipedet.engine.loops import iteration_seed
 from pipedet.models.parts import count_parameters, unwrap
 from pipedet.registry import MODELS
@@ -107,6 +107,9 @@ def train(
     _prepare_seeds(config, args.seed)
     config.resume = args.resume
     runner = build_runner(config)
+    if config.get('load_from'):
+        load_weights(Path(config.load_from), unwrap(runner.model))
+        runner.logger.info(f'starts from the weights in {config.load_from}')
     if first_weights is not None:
         load_part(first_weights, 'generator', unwrap(runner.model).get_submodule(config.first.part))
         runner.logger.info(f'{config.first.part}: weights of {first_weights}')

@@ -1,6 +1,7 @@
 """Datasets and the transforms of their pipelines."""
 
 from pipedet.datasets.base import TipDataset
+from pipedet.datasets.corrupted import CorruptedPipettes
 from pipedet.datasets.joint import JointPipettes
 from pipedet.datasets.packing import PackTips, Photometric
 from pipedet.datasets.pairs import (
@@ -20,5 +21,6 @@ from pipedet.datasets.transforms import (
     RandomScale,
     RandomTurn,
     Resize,
+    ToPixelSize,
     Warp,
 )

@@ -43,9 +43,9 @@ class TipDataset(Dataset):
     def load(self, index: int, rng: np.random.Generator) -> dict:
         """Return the results dict of one sample.
 
-        It has `image` (H, W), `tips` (N, 2) in pixels of that image, `tip_fields` (a dict of (N,)
-        arrays), and `source`, `frame`, `session`, `subset`, `pixel_size_um`. Where the image cannot
-        be read, `image` is the `ImageReadError`.
+        It has `image` (H, W), `tips` (N, 2) in pixels of that image, `tip_fields` (arrays by name,
+        a row a tip), and `source`, `frame`, `session`, `subset`, `pixel_size_um`. Where the image
+        cannot be read, `image` is the `ImageReadError`.
         """
         raise NotImplementedError
 

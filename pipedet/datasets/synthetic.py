@@ -23,9 +23,11 @@ class SyntheticPipettes(TipDataset):
         length: scenes in an epoch.
         pipeline: transforms, as configs.
         seed: of the stream; training, validation and tests each have their own.
-        keep: False draws fresh scenes every epoch that `set_epoch` announces. True keeps the images
-            of the first one in memory (a byte or two a pixel, in every worker), for where rendering
-            costs a good part of a training step; `prepare` draws them on every core.
+        keep: epochs that a scene is shown for before another takes its place. 1 draws all afresh
+            in every epoch that `set_epoch` announces, None keeps the first ones for good; between,
+            an equal share is drawn anew in each. Kept images are in memory (a byte or two a pixel,
+            in every worker), for where rendering costs a good part of a training step; `prepare`
+            draws them on every core.
     """
 
     def __init__(
@@ -35,7 +37,7 @@ class SyntheticPipettes(TipDataset):
         length: int,
         pipeline: Sequence[dict],
         seed: int,
-        keep: bool = False,
+        keep: int | None = 1,
     ) -> None:
         if seed == SEED:
             raise ValueError(f'seed {SEED} belongs to the frozen test sets: choose another')
@@ -44,32 +46,42 @@ class SyntheticPipettes(TipDataset):
         self.shares = np.array(shares) / sum(shares)
         self.length = length
         self.keep = keep
-        self._kept: dict[int, dict] = {}
+        self._kept: dict[int, tuple[int, dict]] = {}  # the epoch it was drawn in, and the scene
 
     @property
     def processes(self) -> int:
         """How many scenes `prepare` draws at a time; drawing one gains little from threads."""
-        return torch.get_num_threads() if self.keep else 1
+        return torch.get_num_threads() if self.keep != 1 else 1
 
     def prepare(self) -> None:
         """Draw all the scenes that are to be kept and are not yet, on every core."""
-        missing = [index for index in range(self.length) if index not in self._kept]
-        if self.keep and missing and self.processes > 1:
+        missing = [index for index in range(self.length) if not self._has(index)]
+        if missing and self.processes > 1:
             scenes = _Drawn(self, missing)
             # `dict` in place of the collation that would turn arrays into tensors.
             drawn = DataLoader(scenes, batch_size=None, num_workers=self.processes, collate_fn=dict)
-            self._kept.update(zip(missing, drawn, strict=True))
+            for index, scene in zip(missing, drawn, strict=True):
+                self._kept[index] = (self._born(index), scene)
 
     def __len__(self) -> int:
         return self.length
 
     def load(self, index: int, rng: np.random.Generator) -> dict:
         """Draw and expose one scene, or return a kept one."""
-        if not self.keep:
+        if self.keep == 1:
             return self._draw(self.epoch, index)
-        if index not in self._kept:
-            self._kept[index] = self._draw(0, index)
-        return dict(self._kept[index])  # transforms replace what they change
+        if not self._has(index):
+            self._kept[index] = (self._born(index), self._draw(self._born(index), index))
+        return dict(self._kept[index][1])  # transforms replace what they change
+
+    def _born(self, index: int) -> int:
+        """Return the epoch that the current scene at `index` is drawn in."""
+        if self.keep is None:
+            return 0
+        return max(0, self.epoch - (self.epoch + index) % self.keep)
+
+    def _has(self, index: int) -> bool:
+        return index in self._kept and self._kept[index][0] == self._born(index)
 
     def _draw(self, epoch: int, index: int) -> dict:
         rng = np.random.default_rng([self.seed, epoch, index, _RECIPE])
@@ -86,8 +98,9 @@ class SyntheticPipettes(TipDataset):
         recipes = ', '.join(
             f'{100 * s:.0f} % {n}' for n, s in zip(self.names, self.shares, strict=True)
         )
-        kind = 'kept' if self.keep else 'fresh'
-        return f'{self.length} {kind} synthetic scenes an epoch ({recipes}), seed {self.seed}'
+        kinds = {None: 'kept', 1: 'fresh'}
+        kind = kinds.get(self.keep, f'each for {self.keep} epochs')
+        return f'{self.length} synthetic scenes an epoch, {kind} ({recipes}), seed {self.seed}'
 
 
 class _Drawn(Dataset):
@@ -100,7 +113,8 @@ class _Drawn(Dataset):
         return len(self.indices)
 
     def __getitem__(self, item: int) -> dict:
-        return self.scenes._draw(0, self.indices[item])
+        index = self.indices[item]
+        return self.scenes._draw(self.scenes._born(index), index)
 
 
 @DATASETS.register_module()
@@ -123,9 +137,9 @@ class FrozenPipettes(TipDataset):
     def load(self, index: int, rng: np.random.Generator) -> dict:
         """Draw one scene, check it against the manifest, and expose it."""
         drawn, cnr = frozen_scene(self.subset, index)
-        return describe_scene(drawn, drawn.capture(), self.subset, index) | dict(
-            tip_fields=dict(cnr=cnr)
-        )
+        results = describe_scene(drawn, drawn.capture(), self.subset, index)
+        results['tip_fields']['cnr'] = cnr
+        return results
 
     def describe(self) -> str:
         """One line for the log."""
@@ -135,10 +149,15 @@ class FrozenPipettes(TipDataset):
 def describe_scene(drawn: LabelledScene, image: np.ndarray, subset: str, index: int) -> dict:
     """Return the results dict of one view of a scene."""
     pixel_size = float(drawn.scene.pixel_size_um[0])
+    pipettes, labelled = drawn.scene.pipettes, drawn.labelled
+    angle = pipettes.angle[0, labelled]
+    fields = dict(direction=torch.stack([angle.cos(), angle.sin()], dim=-1).numpy())
+    if drawn.scene.modality == 'brightfield':  # two photons look alike above and below the focus
+        fields['z_um'] = pipettes.z_um[0, labelled].numpy()
     return dict(
         image=image,
         tips=drawn.tips.numpy(),
-        tip_fields={},
+        tip_fields=fields,
         source=f'synthetic/{subset}/{index:06d}',
         frame=0,
         session=drawn.session,

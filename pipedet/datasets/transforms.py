@@ -44,6 +44,37 @@ class Resize(BaseTransform):
 
 
 @TRANSFORMS.register_module()
+class ToPixelSize(BaseTransform):
+    """Bring pixels to a size that a network has been trained at, keeping the aspect of lengths.
+
+    An image whose pixels have such a size keeps them as they are. One without a scale is taken to
+    show a field as wide as those trained on.
+
+    Args:
+        low: least size of a pixel, um.
+        high: largest size, um.
+        side: pixels of the shorter side of an image without a scale.
+    """
+
+    def __init__(self, *, low: float, high: float, side: int) -> None:
+        self.low, self.high, self.side = low, high, side
+
+    def transform(self, results: dict) -> dict:
+        """Compose the scaling, if any is needed."""
+        shape = np.array(results['img_shape'][::-1])  # (W, H)
+        if results['pixel_size_um'] is None:
+            scale = np.full(2, self.side / shape.min())
+        else:
+            size = np.array(results['pixel_size_um'])
+            scale = size / np.clip(size, self.low, self.high)
+        new = np.maximum(np.round(shape * scale), 1).astype(int)
+        scale = new / shape
+        results['matrix'] = affine(np.diag(scale), (scale - 1) / 2) @ results['matrix']
+        results['img_shape'] = (int(new[1]), int(new[0]))
+        return results
+
+
+@TRANSFORMS.register_module()
 class RandomFlip(BaseTransform):
     """Mirror x and y, each with its own probability."""
 
@@ -76,14 +107,20 @@ class RandomTurn(BaseTransform):
 
 @TRANSFORMS.register_module()
 class RandomScale(BaseTransform):
-    """Magnify about the centre by a factor between `low` and `high`; the frame stays as it is."""
+    """Magnify about the centre by a factor between `low` and `high`; the frame stays as it is.
 
-    def __init__(self, *, low: float = 0.9, high: float = 1.1) -> None:
-        self.low, self.high = low, high
+    With a `probability` below 1 the other images keep their pixels as the camera gave them, noise
+    and all: resampling smooths it.
+    """
+
+    def __init__(self, *, low: float = 0.9, high: float = 1.1, probability: float = 1.0) -> None:
+        self.low, self.high, self.probability = low, high, probability
 
     def transform(self, results: dict) -> dict:
         """Compose the magnification."""
         factor = results['rng'].uniform(self.low, self.high)
+        if results['rng'].random() >= self.probability:
+            return results
         matrix = about_centre(np.eye(2) * factor, results['img_shape'])
         results['matrix'] = matrix @ results['matrix']
         return results
@@ -109,8 +146,8 @@ class Warp(BaseTransform):
     """Render the composed matrix: one resampling of `image` (and `clean`), one move of `tips`.
 
     Beyond the border its last pixels go on. Tips that have left the frame are dropped, with their
-    `tip_fields`: the network is not asked for what it cannot see. An image that does not move keeps
-    its pixels and dtype; another becomes float32.
+    `tip_fields`: the network is not asked for what it cannot see. Directions turn with the image.
+    An image that does not move keeps its pixels and dtype; another becomes float32.
     """
 
     def transform(self, results: dict) -> dict:
@@ -128,6 +165,10 @@ class Warp(BaseTransform):
         results['tip_fields'] = {
             key: np.asarray(values)[seen] for key, values in results['tip_fields'].items()
         }
+        if 'direction' in results['tip_fields']:
+            turned = results['tip_fields']['direction'] @ matrix[:2, :2].T
+            length = np.linalg.norm(turned, axis=1, keepdims=True)
+            results['tip_fields']['direction'] = turned / length
         return results
 
 

@@ -1,5 +1,6 @@
 """Training: staged loops, schedules, checkpoints, wall-clock budgets."""
 
+from pipedet.engine.average import WeightAverage
 from pipedet.engine.finite import FiniteOptimWrapper
 from pipedet.engine.hooks import PictureGrid, SaveCheckpoint
 from pipedet.engine.loops import LossValLoop, StagedTrainLoop

@@ -12,8 +12,8 @@ import torch
 
 from pipedet.datasets import DatasetError, TipDataset
 from pipedet.engine.loops import Stage, StagedTrainLoop
-from pipedet.models.detectors import TipDetector
 from pipedet.models.parts import unwrap
+from pipedet.models.tip_detector import TipDetector
 
 PROBE_SAMPLES = 8  # on a CPU time goes with the number of samples, so a few tell
 

@@ -178,7 +178,9 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
             f'no weights at {path}: train first (pipedet train CONFIG) or give --checkpoint'
         )
     if path.suffix != '.safetensors':
-        return load_checkpoint(path)['model']
+        saved = load_checkpoint(path)
+        averaged = saved.get('hooks', {}).get('WeightAverage')
+        return averaged['weights'] if averaged else saved['model']
     check_digest(path)
     try:
         return load_file(path)

@@ -48,6 +48,11 @@ class SaveCheckpoint(Hook):
             model=unwrap(runner.model).state_dict(),
             optimizer=runner.optim_wrapper.state_dict(),
             loop=loop.state_dict(),
+            hooks={
+                type(hook).__name__: hook.state_dict()
+                for hook in runner.hooks
+                if hasattr(hook, 'state_dict')
+            },
             config=config_text(runner),
         )
         path = folder / f'iter_{loop.iter}.pth'

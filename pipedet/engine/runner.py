@@ -42,6 +42,9 @@ class TipRunner(Runner):
         unwrap(self.model).load_state_dict(state['model'])
         self.optim_wrapper.load_state_dict(state['optimizer'])
         self.train_loop.load_state_dict(state['loop'])
+        for hook in self.hooks:
+            if hasattr(hook, 'load_state_dict'):
+                hook.load_state_dict(state['hooks'][type(hook).__name__])
         self.logger.info(f'resumed from {path}, {self.iter} iterations done')
 
     def _compare_config(self, path: Path, saved: str) -> None:

@@ -30,7 +30,7 @@ class TipMetric(BaseMetric):
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Record one batch."""
-        self.results.extend(_to_record(sample) for sample in data_samples)
+        self.results.extend(to_record(sample) for sample in data_samples)
 
     def compute_metrics(self, results: list[TipRecord]) -> dict[str, float]:
         """Summarise the records of all ranks."""
@@ -50,7 +50,7 @@ class TipMetric(BaseMetric):
         return '\n'.join(lines)
 
 
-def _to_record(sample: dict) -> TipRecord:
+def to_record(sample: dict) -> TipRecord:
     """Bring one sample's truth (input pixels) and prediction (original pixels) to one frame."""
     true = sample['gt_tips']
     points = _to_array(true['points']).reshape(-1, 2)

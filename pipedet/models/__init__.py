@@ -4,7 +4,7 @@ from pipedet.models.detectors import (
     CoarseToFineDetector,
     DirectDetector,
     HeatmapDetector,
-    TipDetector,
+    TipNet,
 )
 from pipedet.models.encoders import TimmPyramid, TimmTransformer
 from pipedet.models.enhancers import (
@@ -30,4 +30,6 @@ from pipedet.models.losses import ChamferLoss, DiceLoss, PeakFocalLoss, TipDista
 from pipedet.models.matchers import DistanceCost, GreedyMatcher, HungarianMatcher
 from pipedet.models.preprocessor import PairPreprocessor, TipPreprocessor
 from pipedet.models.slot_head import BackboneHead, CNNHead, SlotHead
+from pipedet.models.tip_detector import TipDetector
+from pipedet.models.tip_head import TipHead
 from pipedet.models.transformer_head import Patches, TransformerHead

@@ -1,147 +1,13 @@
-"""Detectors: assemblies of parts, from a batch of images to tips.
-
-Losses and predictions are both made from the outputs of one `_forward`.
-"""
-
-from abc import abstractmethod
+"""Detectors of the paper and of the quickstart, assembled from parts."""
 
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from pipedet.models.parts import StagedModel
-from pipedet.models.preprocessor import TipPreprocessor
+from pipedet.models.novelty import Novelty
 from pipedet.models.symmetry import eight_views, mean_of_views
+from pipedet.models.tip_detector import TipDetector
 from pipedet.registry import MODELS
-from pipedet.structures import TipDataSample, split_unread
-
-
-class TipDetector(StagedModel):
-    """What every detector shares: enhancement, modes, predictions in the original image's pixels.
-
-    Args:
-        enhancer: config of an `Enhancement`, or None; stages do not train it.
-        score_threshold: the operating point, the score from which a candidate counts as a tip.
-    """
-
-    def __init__(self, *, enhancer: dict | None, score_threshold: float) -> None:
-        super().__init__(data_preprocessor=TipPreprocessor())
-        self.enhancer = None if enhancer is None else MODELS.build(enhancer)
-        self.score_threshold = score_threshold
-
-    @abstractmethod
-    def _forward(self, inputs: Tensor) -> tuple | Tensor:
-        """Run the parts on enhanced (B, 1, H, W)."""
-
-    def _heatmap(self, inputs: Tensor) -> Tensor:
-        """Return the heatmap's logits of raw or enhanced (B, 1, H, W)."""
-        raise ValueError("crop='proposed' needs a heatmap, which this detector does not draw")
-
-    @abstractmethod
-    def _losses(
-        self, outputs: tuple | Tensor, tips: list[InstanceData], size: tuple[int, int]
-    ) -> dict[str, Tensor]:
-        """Return named losses of `_forward`'s outputs; `size` is the (H, W) of the inputs."""
-
-    @abstractmethod
-    def _candidates(self, outputs: tuple | Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Return points (B, K, 2) in input pixels and scores (B, K); 0 is no candidate."""
-
-    def loss(self, inputs: Tensor, data_samples: list[TipDataSample]) -> dict[str, Tensor]:
-        """Return named losses."""
-        return self._judge(inputs, data_samples)[1]
-
-    def read(self, inputs: Tensor, tips: list[InstanceData] | None = None) -> tuple[Tensor, Tensor]:
-        """Return candidates (B, K, 2) in input pixels and scores (B, K); 0 is no candidate.
-
-        Args:
-            inputs: (B, 1, H, W), normalised.
-            tips: the labels, which an enhancer with crop='oracle' asks for.
-        """
-        outputs = self._final(self._enhance(inputs, tips)[0])
-        return self._candidates(outputs, inputs.shape[-2:])
-
-    def predict(self, inputs: Tensor, data_samples: list[TipDataSample]) -> list[TipDataSample]:
-        """Fill in `pred_tips`, in pixels of the original images, and `heatmap_iou`."""
-        tips = [sample.gt_tips for sample in data_samples]
-        outputs = self._final(self._enhance(inputs, tips)[0])
-        self._measure_overlap(data_samples, outputs)
-        return self._fill_in(data_samples, *self._candidates(outputs, inputs.shape[-2:]))
-
-    def refuse_labels(self) -> None:
-        """Raise unless predictions need no labels: called wherever there are none."""
-        if self.enhancer is not None and self.enhancer.crop == 'oracle':
-            raise ValueError(
-                "crop='oracle' enhances round the labelled tips, which are what is asked for: it "
-                "reproduces the paper's test only; use crop='none' or crop='proposed'"
-            )
-
-    def _enhance(
-        self, inputs: Tensor, tips: list[InstanceData] | None
-    ) -> tuple[Tensor, Tensor | None]:
-        """Return the enhanced images, and the heatmap of the raw ones where crops came from it."""
-        if self.enhancer is None:
-            return inputs, None
-        if self.enhancer.crop == 'none':
-            return self.enhancer(inputs), None
-        if self.enhancer.crop == 'oracle':
-            if tips is None:
-                self.refuse_labels()
-            return self.enhancer.at(inputs, [t.points for t in tips]), None
-        proposals = self._heatmap(inputs)
-        points, scores = self.coarse.read(proposals.detach(), self.enhancer.proposals)
-        peaks = [p[s > 0] for p, s in zip(points, scores, strict=True)]
-        return self.enhancer.at(inputs, peaks), proposals
-
-    def _judge(
-        self, inputs: Tensor, data_samples: list[TipDataSample]
-    ) -> tuple[tuple | Tensor, dict[str, Tensor]]:
-        """Return `_forward`'s outputs and all losses."""
-        tips = [sample.gt_tips for sample in data_samples]
-        enhanced, proposals = self._enhance(inputs, tips)
-        outputs = self._forward(enhanced)
-        losses = self._losses(outputs, tips, inputs.shape[-2:])
-        if proposals is not None:  # the raw image must go on to be understood
-            losses['loss_proposals'] = self.coarse.loss(proposals, tips)['loss_heatmap']
-        return outputs, losses
-
-    def _final(self, enhanced: Tensor) -> tuple | Tensor:
-        """Return the outputs that predictions are made of."""
-        return self._forward(enhanced)
-
-    def _measure_overlap(self, data_samples: list[TipDataSample], outputs: tuple | Tensor) -> None:
-        """Note `heatmap_iou` of labelled samples, where the detector draws a heatmap."""
-
-    def test_step(self, data: dict) -> list[TipDataSample]:
-        """Predict a collated batch; images that could not be read come back without prediction."""
-        data, unread = split_unread(data)
-        return (super().test_step(data) if data['data_samples'] else []) + unread
-
-    def validate(self, data: dict) -> tuple[float, list[TipDataSample]]:
-        """Return the total loss and the predictions of a collated batch, in one forward pass."""
-        batch = self.data_preprocessor(data)
-        inputs, samples = batch['inputs'], batch['data_samples']
-        outputs, losses = self._judge(inputs, samples)
-        self._measure_overlap(samples, outputs)
-        predicted = self._fill_in(samples, *self._candidates(outputs, inputs.shape[-2:]))
-        return float(sum(losses.values())), predicted
-
-    def forward(
-        self, inputs: Tensor, data_samples: list[TipDataSample] | None = None, mode: str = 'tensor'
-    ) -> dict[str, Tensor] | list[TipDataSample] | tuple | Tensor:
-        """Run in mmengine's mode 'loss', 'predict' or 'tensor' (the raw outputs)."""
-        if mode == 'loss':
-            return self.loss(inputs, data_samples)
-        if mode == 'predict':
-            return self.predict(inputs, data_samples)
-        return self._forward(self._enhance(inputs, None)[0])
-
-    def _fill_in(
-        self, data_samples: list[TipDataSample], points: Tensor, scores: Tensor
-    ) -> list[TipDataSample]:
-        for sample, p, s in zip(data_samples, points, scores, strict=True):
-            candidate = (s > 0) & p.isfinite().all(dim=-1)
-            sample.set_prediction(p[candidate], s[candidate], self.score_threshold)
-        return data_samples
+from pipedet.structures import TipDataSample
 
 
 @MODELS.register_module()
@@ -194,7 +60,7 @@ class HeatmapDetector(TipDetector):
     def _candidates(self, outputs: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         return self.coarse.read(outputs, self.max_tips)
 
-    def _measure_overlap(self, data_samples: list[TipDataSample], outputs: Tensor) -> None:
+    def _annotate(self, data_samples: list[TipDataSample], outputs: Tensor) -> None:
         _note_overlap(data_samples, self.coarse, outputs)
 
 
@@ -245,7 +111,7 @@ class CoarseToFineDetector(TipDetector):
     def _candidates(self, outputs: tuple, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         return self.fine.read(outputs[1], size)
 
-    def _measure_overlap(self, data_samples: list[TipDataSample], outputs: tuple) -> None:
+    def _annotate(self, data_samples: list[TipDataSample], outputs: tuple) -> None:
         _note_overlap(data_samples, self.coarse, outputs[0])
 
 
@@ -288,13 +154,45 @@ def _on_top_of(encoder: nn.Module, head: dict) -> nn.Module:
     return MODELS.build(head | dict(in_channels=encoder.channels, stride=encoder.stride))
 
 
-def build_detector(config: dict) -> TipDetector:
-    """Build the model of a config, which must be a detector that needs no labels to predict."""
-    model = MODELS.build(config)
-    if not isinstance(model, TipDetector):
-        raise ValueError(
-            f'{type(model).__name__} enhances images and finds no tips: give the config of a '
-            'localiser that carries it'
-        )
-    model.refuse_labels()
-    return model
+@MODELS.register_module()
+class TipNet(TipDetector):
+    """Encoder and `TipHead`: any number of tips, each with its covariance, direction and height.
+
+    Args:
+        enhancer: see `TipDetector`.
+        encoder: config of an encoder.
+        head: config of a `TipHead`; the encoder says its channels and stride.
+        max_tips: the most tips in one image.
+        score_threshold: see `TipDetector`.
+    """
+
+    def __init__(
+        self,
+        *,
+        enhancer: dict | None,
+        encoder: dict,
+        head: dict,
+        max_tips: int,
+        score_threshold: float,
+    ) -> None:
+        super().__init__(enhancer=enhancer, score_threshold=score_threshold)
+        self.encoder = MODELS.build(encoder)
+        self.head = _on_top_of(self.encoder, head)
+        self.novelty = Novelty(self.encoder.channels)
+        self.max_tips = max_tips
+
+    def _forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.encoder(inputs)
+        return self.head(features), self.novelty.summary(features.detach())
+
+    def _losses(
+        self, outputs: tuple, tips: list[InstanceData], size: tuple[int, int]
+    ) -> dict[str, Tensor]:
+        return self.head.loss(outputs[0], tips)
+
+    def _candidates(self, outputs: tuple, size: tuple[int, int]) -> tuple:
+        return self.head.read(outputs[0], self.max_tips)
+
+    def _annotate(self, data_samples: list[TipDataSample], outputs: tuple) -> None:
+        for sample, value in zip(data_samples, self.novelty(outputs[1]).tolist(), strict=True):
+            sample.set_metainfo(dict(novelty=value))

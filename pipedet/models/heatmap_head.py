@@ -8,7 +8,7 @@ from pipedet.models.heatmaps import blur, draw_gaussians, find_peaks
 from pipedet.registry import MODELS
 
 # A fresh head predicts 1 % everywhere: most cells hold no tip (Lin et al. 2017, focal loss).
-_PRIOR_LOGIT = -4.6
+PRIOR_LOGIT = -4.6
 OVERLAP_LEVEL = 0.5
 
 
@@ -51,7 +51,7 @@ class HeatmapHead(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(in_channels, hidden, 3, padding=1)
         self.predict_logit = nn.Conv2d(hidden, 1, 1)
-        nn.init.constant_(self.predict_logit.bias, _PRIOR_LOGIT)
+        nn.init.constant_(self.predict_logit.bias, PRIOR_LOGIT)
         self.factor = stride // out_stride
         self.stride = out_stride
         self.sigma, self.merge = sigma, merge

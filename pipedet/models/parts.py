@@ -19,7 +19,9 @@ class StagedModel(BaseModel):
 
     def train_only(self, parts: Sequence[str]) -> None:
         """Freeze every part (child module) but these; frozen parts also stay in eval mode."""
-        names = {name for name, _ in self.named_children()} - {'data_preprocessor'}
+        names = {
+            n for n, part in self.named_children() if next(part.parameters(), None) is not None
+        }
         unknown = set(parts) - names
         if unknown:
             raise ValueError(f'no part {sorted(unknown)} to train; there are {sorted(names)}')

@@ -1,22 +1,40 @@
 """Images of any bit depth -> one batch of comparable numbers on the model's device."""
 
 import torch
+import torch.nn.functional as F
 from mmengine.model import BaseDataPreprocessor
 from torch import Tensor
 
 from pipedet.registry import MODELS
 
+_MULTIPLE = 16  # the stride of encoders and the widest neighbourhood of `LocalContrast`
+
 
 @MODELS.register_module()
 class TipPreprocessor(BaseDataPreprocessor):
-    """Stack, move to the device, and normalise each image by its own robust percentiles."""
+    """Move to the device, normalise each image by its own robust percentiles, and stack.
+
+    Images of several sizes are brought to one that encoders can halve four times: their last column
+    and row go on to the right and below, where no coordinate changes.
+    """
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """Return `inputs` (B, 1, H, W) and the samples as they came."""
         data = self.cast_data(data)
-        return dict(
-            inputs=normalise(torch.stack(list(data['inputs']))), data_samples=data['data_samples']
+        images = [normalise(image[None]) for image in data['inputs']]
+        height, width = (
+            max(-(-image.shape[axis] // _MULTIPLE) * _MULTIPLE for image in images)
+            for axis in (-2, -1)
         )
+        return dict(
+            inputs=torch.cat([_extend(image, height, width) for image in images]),
+            data_samples=data['data_samples'],
+        )
+
+
+def _extend(image: Tensor, height: int, width: int) -> Tensor:
+    below, right = height - image.shape[-2], width - image.shape[-1]
+    return F.pad(image, (0, right, 0, below), mode='replicate') if below or right else image
 
 
 def normalise(images: Tensor) -> Tensor:

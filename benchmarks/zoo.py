@@ -1,0 +1,234 @@
+"""Put a calibrated run into the zoo: weights, what is needed to use them, and a card that is true.
+
+    python benchmarks/zoo.py work_dirs/tipnet_s/calibrated tipnet_s --real FOLDER...
+
+Measures the weights on the frozen sets, on crowded and on empty scenes, and on labelled real images
+where folders of them are given. Writes results/zoo_NAME.json and the folder pipedet/zoo/NAME.
+"""
+
+import argparse
+import datetime
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+
+from pipedet import zoo
+from pipedet.commands.calibrate import predictions
+from pipedet.commands.common import device_name
+from pipedet.engine.checkpoint import checkpoints, load_checkpoint, load_weights
+from pipedet.engine.cpu import tune_cpu
+from pipedet.evaluation import bootstrap, by_cnr, calibration, summarise
+from pipedet.evaluation.metrics import to_record
+from pipedet.models.parts import count_parameters
+from pipedet.models.tip_detector import build_detector
+
+HERE = Path(__file__).parent
+KEYS = ('tip/acc@3um', 'tip/acc@5um', 'tip/acc@10um', 'tip/error_um', 'tip/median_um')
+OPEN = ('open/f1@5um', 'open/ghosts_per_image')
+
+
+def main(run: Path, name: str, real: list[Path], scenes: int) -> None:
+    """Measure, then write results and the model's folder."""
+    tune_cpu()
+    config = Config.fromfile(run / 'config.py')
+    model = build_detector(config.model)
+    load_weights(run / 'model.safetensors', model)
+    model.to(memory_format=torch.channels_last).eval()
+    found = dict(
+        name=name,
+        parameters=count_parameters(model),
+        bytes=(run / 'model.safetensors').stat().st_size,
+        training=_training(run.parent),
+        calibration=json.loads((run / 'calibration.json').read_text()),
+        device=device_name('cpu'),
+        torch=torch.__version__,
+        date=datetime.date.today().isoformat(),
+        sets={
+            kind: _measure(predictions(model, dataset))
+            for kind, dataset in _datasets(config.predict_pipeline, real, scenes).items()
+        },
+    )
+    (HERE / 'results' / f'zoo_{name}.json').write_text(json.dumps(found, indent=1) + '\n')
+    folder = zoo.HERE / name
+    folder.mkdir(exist_ok=True)
+    for file in ('model.safetensors', 'model.safetensors.sha256'):
+        shutil.copy(run / file, folder / file)
+    data = _plain(dict(model=config.model, predict_pipeline=config.predict_pipeline))
+    (folder / zoo.CONFIG).write_text(json.dumps(data, indent=1) + '\n')
+    (folder / zoo.CARD).write_text(_card(found))
+    print(_card(found))
+
+
+def _plain(value):
+    """Return a part of a config as JSON values, its classes by their names in the registries."""
+    if isinstance(value, dict):
+        return {
+            key: f'pipedet.{_name(kind)}' if key == 'type' else _plain(kind)
+            for key, kind in value.items()
+        }
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _name(kind: type | str) -> str:
+    return kind.split('.')[-1] if isinstance(kind, str) else kind.__name__
+
+
+def _datasets(pipeline: list, real: list[Path], scenes: int) -> dict[str, dict]:
+    frozen = {
+        subset: dict(type='pipedet.FrozenPipettes', subset=subset, pipeline=pipeline, count=scenes)
+        for subset in ('clear', 'standard', 'starved')
+    }
+    drawn = {
+        recipe: dict(
+            type='pipedet.SyntheticPipettes',
+            recipes={recipe: 1.0},
+            length=min(scenes, 200),
+            pipeline=pipeline,
+            seed=6,
+        )
+        for recipe in ('crowded', 'empty', 'brightfield')
+    }
+    folders = {
+        folder.resolve().name: dict(
+            type='pipedet.PipetteImages',
+            root=str(folder),
+            annotations='annotations.json',
+            image_folder='images',
+            subset=folder.resolve().name,
+            pipeline=pipeline,
+            seed=0,
+        )
+        for folder in real
+    }
+    return frozen | drawn | folders
+
+
+def _measure(samples: list) -> dict:
+    """Return the figures of one set: all its tips, and those of CNR >= 1 where that is known."""
+    records = [to_record(sample.to_dict()) for sample in samples]
+    summary = summarise(records)
+    found = {key: summary[key] for key in (*KEYS, *OPEN) if key in summary}
+    found['images'] = len(records)
+    found['abstained'] = 100.0 * sum(s.novelty > 1 for s in samples) / len(samples)
+    found['answers'] = sum(int((r.scores >= r.score_threshold).sum()) for r in records)
+    if 'tip/acc@5um' in summary:
+        found['interval@5um'] = bootstrap(records, 'tip/acc@5um')
+    if any(r.cnr is not None for r in records):
+        found['CNR >= 1'] = {key: by_cnr(records)['>=1'][key] for key in KEYS}
+    scaled = [s for s in samples if s.pixel_size_um is not None]
+    judged = calibration.judge(scaled) if scaled else None
+    if judged is not None and len(judged.offsets):
+        found['calibration_error'] = calibration.calibration_error(judged.scores, judged.correct)
+        found['coverage'] = calibration.coverage(judged)
+    heights = [_height_errors(s) for s in scaled if 'z_um' in s.gt_tips]
+    if heights:
+        found['height_error_um'] = float(torch.cat(heights).mean())
+    return found
+
+
+def _height_errors(sample) -> torch.Tensor:
+    """Return how far off the height of the best candidate is, of an image with one tip."""
+    if len(sample.gt_tips) != 1 or not len(sample.pred_tips):
+        return torch.empty(0)
+    return (sample.pred_tips.z_um[:1] - sample.gt_tips.z_um.cpu()).abs()
+
+
+def _training(run: Path) -> dict:
+    """Return what a run says of its training; a run that was stopped says it in its checkpoint."""
+    record = run / 'train.json'
+    data = json.loads((run / 'data.json').read_text())['train']
+    if record.is_file():
+        values = json.loads(record.read_text())
+        kept = ('command', 'device', 'train_s', 'samples_seen')
+        return {key: values[key] for key in kept} | dict(data=data)
+    loop = load_checkpoint(checkpoints(run)[0])['loop']
+    batch = Config.fromfile(run / 'config.py').train_dataloader.batch_size
+    return dict(
+        command=f'train configs/{run.name}.py',
+        device=device_name('cpu'),
+        train_s=sum(stage['elapsed_s'] for stage in loop['stages']),
+        samples_seen=loop['iter'] * batch,
+        data=data,
+    )
+
+
+def _card(found: dict) -> str:
+    """Return the model card."""
+    training, seconds = found['training'], found['training']['train_s']
+    lines = [
+        f'# {found["name"]}',
+        '',
+        f'A TipNet of {found["parameters"] / 1e6:.1f} M parameters '
+        f'({found["bytes"] / 1e6:.1f} MB): any number of tips, each with a chance of being one, a '
+        'covariance, the direction of its shaft and, in brightfield, its height above the focus.',
+        '',
+        f'**Trained** on synthetic scenes alone: {training["data"]}. '
+        f'{training["samples_seen"]} images in {seconds / 3600:.1f} h on {training["device"]} '
+        f'(`pipedet {training["command"]}`), then `pipedet calibrate`; {found["date"]}, torch '
+        f'{found["torch"]}. No real image was trained on.',
+        '',
+        '| set | images | within 3 um, % | 5 (95 %) | 10 | mean error | median | F1@5 | ghosts | '
+        'answers | ECE | 90 % ellipse holds | unfamiliar, % |',
+        '|---|---|---|---|---|---|---|---|---|---|---|---|---|',
+    ]
+    for name, row in found['sets'].items():
+        lines.append(_row(name, row))
+        if 'CNR >= 1' in row:
+            lines.append(_row(f'{name}, CNR >= 1', row['CNR >= 1']))
+    heights = [f'{k}: {r["height_error_um"]:.1f}' for k, r in found['sets'].items() if
+               'height_error_um' in r]  # fmt: skip
+    lines += [
+        '',
+        'Known count for distances (as many answers as tips), open count for F1 and ghosts '
+        '(answers without a tip at 10 um, a frame). The first three sets are frozen; `crowded`, `empty` and '
+        '`brightfield` are drawn; folders of real images follow, their distances those of images '
+        'with a scale.',
+        f'Mean error of the height, um: {"; ".join(heights) or "not measured"}.',
+        '',
+        '**Limits.** Pixels of 0.5 to 1 um; others are scaled to that, and of an image without a '
+        'scale the shorter side is taken to be 256 pixels of about 0.75 um. Faint tips (CNR < 1) '
+        'are often missed. Heights mean something in brightfield only. The scores are chances on '
+        'scenes like those of training; on another rig check them before a robot moves. An image '
+        'unlike those of training is not answered (`abstained`), but not every such image is '
+        'noticed: see Pipette-C in benchmarks/.',
+        '',
+    ]
+    return '\n'.join(lines)
+
+
+def _row(name: str, row: dict) -> str:
+    def cell(key: str, digits: int = 1, factor: float = 1.0) -> str:
+        return f'{factor * row[key]:.{digits}f}' if key in row else '-'
+
+    low_high = ''
+    if 'interval@5um' in row:
+        low_high = ' ({:.1f} to {:.1f})'.format(*row['interval@5um'])
+    cells = [
+        name,
+        cell('images', 0),
+        cell('tip/acc@3um'),
+        cell('tip/acc@5um') + low_high,
+        cell('tip/acc@10um'),
+        cell('tip/error_um', 2),
+        cell('tip/median_um', 2),
+        cell('open/f1@5um'),
+        cell('open/ghosts_per_image', 3),
+        cell('answers', 0),
+        cell('calibration_error', 3),
+        cell('coverage', 2),
+        cell('abstained'),
+    ]
+    return '| ' + ' | '.join(cells) + ' |'
+
+
+if __name__ == '__main__':
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('run', type=Path, help='folder that `pipedet calibrate` wrote')
+    parser.add_argument('name', help='of the model')
+    parser.add_argument('--real', type=Path, nargs='*', default=[], help='labelled images')
+    parser.add_argument('--scenes', type=int, default=500, help='of every set [%(default)s]')
+    args = parser.parse_args()
+    main(args.run, args.name, args.real, args.scenes)

@@ -1,0 +1,114 @@
+"""Make a trained TipNet say what it knows: calibrate scores, covariances, threshold and novelty.
+
+Reads a run, writes a folder of the same shape: config.py and model.safetensors, to test, predict
+with or release.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from torch.utils.data import DataLoader
+
+from pipedet.commands.common import load_config
+from pipedet.engine.checkpoint import checkpoints, load_weights, save_weights
+from pipedet.engine.cpu import tune_cpu
+from pipedet.evaluation import calibration
+from pipedet.models.detectors import TipNet
+from pipedet.models.tip_detector import build_detector
+from pipedet.registry import DATASETS
+from pipedet.structures import TipDataSample
+
+BATCH = 16
+# The stream that chose nothing else; training has another seed, the frozen sets a third.
+SEED = 4
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument('config', type=Path, help='config.py of a run of a TipNet')
+    parser.add_argument('--checkpoint', type=Path, help='weights [the newest of the run]')
+    parser.add_argument('--out', type=Path, help='folder to write [RUN FOLDER/calibrated]')
+    parser.add_argument(
+        '--scenes', type=int, default=800, help='to calibrate on, and as many for novelty'
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Calibrate and write."""
+    args.work_dir, args.cfg_options = None, {}
+    config = load_config(args)
+    tune_cpu()
+    model = build_detector(config.model)
+    if not isinstance(model, TipNet):
+        raise ValueError(f'{args.config} is no TipNet: there is nothing to calibrate')
+    folder = args.config.parent
+    weights = args.checkpoint or _newest(folder)
+    load_weights(weights, model)
+    model.to(memory_format=torch.channels_last).eval()
+
+    print(f'calibrates {weights} on {args.scenes} scenes')
+    known, held_out = _summaries(model, config, args.scenes).tensor_split([args.scenes * 2 // 3])
+    model.novelty.fit(known, held_out)
+    scenes = dict(config.val_dataloader.dataset, length=args.scenes, seed=SEED)
+    judged = calibration.judge(predictions(model, scenes))
+    scale, shift = calibration.fit_scores(judged)
+    config.model.head.score = (scale, shift)
+    config.model.head.spread = calibration.fit_spread(judged)
+    model.head.score, model.head.spread = config.model.head.score, config.model.head.spread
+    calibrated = calibration.judge(predictions(model, scenes))
+    config.model.score_threshold = calibration.best_threshold(calibrated)
+
+    out = args.out or folder / 'calibrated'
+    out.mkdir(parents=True, exist_ok=True)
+    config.work_dir = str(out)
+    config.dump(out / 'config.py')
+    save_weights(out / 'model.safetensors', model)
+    found = dict(
+        weights=str(weights),
+        scenes=args.scenes,
+        seed=SEED,
+        score=[scale, shift],
+        spread=config.model.head.spread,
+        score_threshold=config.model.score_threshold,
+        before=_measure(judged),
+        after=_measure(calibrated),
+    )
+    (out / 'calibration.json').write_text(json.dumps(found, indent=1) + '\n')
+    print(json.dumps(found, indent=1))
+
+
+@torch.no_grad()
+def predictions(model: TipNet, dataset: dict) -> list[TipDataSample]:
+    """Return the predicted samples of a dataset's config."""
+    loader = DataLoader(DATASETS.build(dataset), batch_size=BATCH, collate_fn=pseudo_collate)
+    return [sample for batch in loader for sample in model.test_step(batch)]
+
+
+@torch.no_grad()
+def _summaries(model: TipNet, config: Config, count: int) -> torch.Tensor:
+    """Return what novelty is judged by, of new scenes as the network was trained on."""
+    stream = dict(config.train_dataloader.dataset, length=count, seed=SEED, keep=1)
+    loader = DataLoader(DATASETS.build(stream), batch_size=BATCH, collate_fn=pseudo_collate)
+    batches = (model.data_preprocessor(batch)['inputs'] for batch in loader)
+    return torch.cat([model(inputs)[1] for inputs in batches])
+
+
+def _newest(folder: Path) -> Path:
+    done = folder / 'model.safetensors'
+    if done.is_file():
+        return done
+    saved = checkpoints(folder)
+    if not saved:
+        raise FileNotFoundError(f'no weights in {folder}: train first')
+    return saved[0]
+
+
+def _measure(judged: calibration.Judged) -> dict:
+    return dict(
+        calibration_error=calibration.calibration_error(judged.scores, judged.correct),
+        coverage=calibration.coverage(judged),
+    )

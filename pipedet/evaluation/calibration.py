@@ -1,0 +1,115 @@
+"""What scores and covariances promise, compared with what they keep.
+
+A score promises the chance that its candidate is a tip, closer than `RADIUS_UM`. A covariance
+promises that its 90 % ellipse holds the tip in nine of ten cases.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment, minimize
+from scipy.special import expit, logit
+from scipy.stats import chi2
+
+from pipedet.structures import TipDataSample, apply_affine
+
+RADIUS_UM = 5.0
+FOUND_UM = 10.0  # what is farther off is another thing than noise
+LEVEL = 0.9
+
+
+@dataclass
+class Judged:
+    """The candidates of many images, and what they turned out to be.
+
+    Attributes:
+        scores: (M,).
+        correct: (M,), whether a candidate is the one of a tip closer than `RADIUS_UM`.
+        tips: how many tips there were.
+        offsets: (P, 2) px, from tip to candidate, of pairs closer than `FOUND_UM`.
+        covariances: (P, 2, 2) px^2, of the candidates in those pairs.
+    """
+
+    scores: np.ndarray
+    correct: np.ndarray
+    tips: int
+    offsets: np.ndarray
+    covariances: np.ndarray
+
+
+def judge(samples: Iterable[TipDataSample]) -> Judged:
+    """Pair candidates with tips, one to one: within the radius as many as can be, nearest first."""
+    scores, correct, offsets, covariances, tips = [], [], [], [], 0
+    for sample in samples:
+        found = sample.pred_tips
+        true = apply_affine(np.linalg.inv(sample.matrix), sample.gt_tips.points.numpy())
+        away = found.points.numpy()[:, None] - true.reshape(-1, 2)[None]  # (M, N, 2)
+        apart = np.linalg.norm(away * sample.pixel_size_um, axis=-1)
+        rows, columns = linear_sum_assignment(np.minimum(apart, 10 * FOUND_UM))
+        own = np.full(len(found), np.inf)
+        own[rows] = apart[rows, columns]
+        scores.append(found.scores.numpy())
+        correct.append(own < RADIUS_UM)
+        near = apart[rows, columns] < FOUND_UM
+        offsets.append(away[rows[near], columns[near]])
+        covariances.append(found.covariance.numpy()[rows[near]])
+        tips += len(true)
+    return Judged(
+        *(np.concatenate(parts) for parts in (scores, correct)),
+        tips,
+        *(np.concatenate(parts) for parts in (offsets, covariances)),
+    )
+
+
+def fit_scores(judged: Judged) -> tuple[float, float]:
+    """Return scale and shift of log-odds that make scores chances (Platt 1999).
+
+    Raises:
+        ValueError: no candidate is right, or none is wrong: there is nothing to learn from.
+    """
+    if judged.correct.all() or not judged.correct.any():
+        raise ValueError(f'{judged.correct.sum()} of {len(judged.correct)} candidates are right')
+    odds = logit(np.clip(judged.scores.astype(float), 1e-6, 1 - 1e-6))
+
+    def unlikelihood(parameters: np.ndarray) -> float:
+        chance = expit(np.exp(parameters[0]) * odds + parameters[1])
+        chance = np.clip(chance, 1e-9, 1 - 1e-9)
+        return -np.log(np.where(judged.correct, chance, 1 - chance)).mean()
+
+    # The scale by its logarithm: a better score must not become a worse chance.
+    log_scale, shift = minimize(unlikelihood, (0.0, 0.0), method='Nelder-Mead').x
+    return float(np.exp(log_scale)), float(shift)
+
+
+def best_threshold(judged: Judged) -> float:
+    """Return the score from which taking candidates as tips gives the highest F1."""
+    order = np.argsort(-judged.scores)
+    hits = np.cumsum(judged.correct[order])
+    f1 = 2 * hits / (np.arange(1, len(order) + 1) + judged.tips)
+    return float(judged.scores[order][np.argmax(f1)])
+
+
+def fit_spread(judged: Judged) -> float:
+    """Return the factor on covariances whose ellipses hold the share `LEVEL` of tips."""
+    return float(np.quantile(_squared(judged), LEVEL) / chi2.ppf(LEVEL, df=2))
+
+
+def coverage(judged: Judged) -> float:
+    """Return the share of pairs whose tip lies in the ellipse of `LEVEL`."""
+    return float((_squared(judged) <= chi2.ppf(LEVEL, df=2)).mean())
+
+
+def calibration_error(scores: Sequence[float], correct: Sequence[bool], bins: int = 10) -> float:
+    """Return the mean gap of score and share correct over bins of equal count (ECE)."""
+    order = np.argsort(scores)
+    scores, correct = np.asarray(scores)[order], np.asarray(correct, float)[order]
+    parts = [p for p in np.array_split(np.arange(len(order)), bins) if len(p)]
+    gaps = [abs(scores[p].mean() - correct[p].mean()) * len(p) for p in parts]
+    return float(sum(gaps) / len(order))
+
+
+def _squared(judged: Judged) -> np.ndarray:
+    """Return squared Mahalanobis distances, (P,)."""
+    solved = np.linalg.solve(judged.covariances, judged.offsets[..., None])[..., 0]
+    return (judged.offsets * solved).sum(axis=1)

@@ -1,0 +1,33 @@
+"""Trained models that come with the package: a folder each.
+
+`config.json` holds the model and what happens to an image before it, as data; `model.safetensors`
+the weights, beside it their SHA-256; `card.md` says what they were trained on, what they reach, and
+where they fail. `pipedet release` writes all of them.
+"""
+
+import json
+from pathlib import Path
+
+from mmengine.config import Config
+
+from pipedet.apis import TipLocaliser
+
+HERE = Path(__file__).parent
+WEIGHTS, CONFIG, CARD = 'model.safetensors', 'config.json', 'card.md'
+
+
+def names() -> list[str]:
+    """Return the names of the models."""
+    return sorted(path.parent.name for path in HERE.glob(f'*/{CONFIG}'))
+
+
+def load_model(name: str, device: str = 'cpu') -> TipLocaliser:
+    """Return a model of the zoo.
+
+    Raises:
+        ValueError: there is none of this name; it says which there are.
+    """
+    if name not in names():
+        raise ValueError(f'no model named {name!r} comes with pipedet; there are {names()}')
+    folder = HERE / name
+    return TipLocaliser(Config(json.loads((folder / CONFIG).read_text())), folder / WEIGHTS, device)

@@ -1,0 +1,213 @@
+"""TipNet: what it reads from its maps, what it learns, and what a calibration makes of it."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from mmengine.structures import InstanceData
+
+from pipedet.evaluation import calibration
+from pipedet.models import PeakFocalLoss, TimmPyramid, TipHead, TipNet
+from pipedet.models.heatmaps import draw_gaussians
+from pipedet.models.novelty import Novelty
+from pipedet.models.tip_head import covariance
+from pipedet.structures import TipDataSample
+
+HEAD = dict(
+    hidden=8,
+    sigma=5.0,
+    separation=8.0,
+    blur=0.8,
+    reach=7.0,
+    loss=dict(type=PeakFocalLoss),
+    weights=dict(place=1.0, direction=1.0, height=1.0),
+)
+TIPS = torch.tensor([[20.3, 31.7], [50.0, 12.4]])
+ANGLES = torch.tensor([0.4, 2.5])
+
+
+def head(**changes):
+    return TipHead(in_channels=4, stride=4, **HEAD | changes)
+
+
+def labels(**fields):
+    return InstanceData(points=TIPS, **fields)
+
+
+def directions():
+    return torch.stack([ANGLES.cos(), ANGLES.sin()], dim=-1)
+
+
+def perfect_maps(sigma_px=0.5):
+    """Maps of 16x16 cells that describe the nearer tip everywhere, and are sure of it."""
+    heat = draw_gaussians([TIPS], (16, 16), sigma=5.0, stride=4, merge='max')
+    y, x = torch.meshgrid(torch.arange(16.0), torch.arange(16.0), indexing='ij')
+    cells = torch.stack([x, y], dim=-1)
+    inputs = (cells + 0.5) * 4 - 0.5
+    nearest = (inputs[..., None, :] - TIPS).norm(dim=-1).argmin(dim=-1)
+    place = (TIPS[nearest] + 0.5) / 4 - 0.5 - cells
+    sharp = torch.full((16, 16, 1), -math.log(sigma_px))
+    parts = [place, sharp, torch.zeros(16, 16, 1), sharp, directions()[nearest]]
+    described = torch.cat([*parts, torch.full((16, 16, 1), 0.6)], dim=-1)
+    return torch.cat([heat.logit(1e-4), described.permute(2, 0, 1)[None]], dim=1)
+
+
+def test_perfect_maps_are_read_exactly():
+    points, scores, fields = head().read(perfect_maps(), 4)
+    assert (scores[0] > 0).tolist() == [True, True, False, False]
+    order = points[0, :2, 0].argsort()
+    assert torch.allclose(points[0, order], TIPS, atol=1e-3)
+    assert torch.allclose(fields['direction'][0, order], directions(), atol=1e-5)
+    assert torch.allclose(fields['covariance'][0, :2], 0.25 * torch.eye(2), atol=1e-5)
+    assert torch.allclose(fields['z_um'][0, :2], torch.tensor(3.0))
+
+
+def test_true_places_cost_least_and_any_order_the_same():
+    maps, own = perfect_maps().requires_grad_(), head()
+    known = dict(direction=directions(), z_um=torch.tensor([3.0, 3.0]))
+    losses = own.loss(maps, [labels(**known)])
+    sum(losses[f'loss_{name}'] for name in ('direction', 'height')).backward(retain_graph=True)
+    assert maps.grad.abs().max() < 1e-6
+    maps.grad = None
+    losses['loss_place'].backward()
+    assert maps.grad[:, 1:3].abs().max() < 1e-4  # no other place is likelier
+    turned = labels(**known)[[1, 0]]
+    assert all(torch.isclose(own.loss(maps, [turned])[k], losses[k]) for k in losses)
+
+
+def test_what_is_not_known_of_a_tip_costs_nothing():
+    losses = head().loss(perfect_maps(), [labels()])
+    assert losses['loss_direction'] == losses['loss_height'] == 0
+    assert losses['loss_place'].isfinite()
+
+
+def test_likelihood_finds_the_spread_of_what_it_is_off_by():
+    torch.manual_seed(0)
+    own, true_sigma = head(), 2.0
+    logs = torch.zeros(2, requires_grad=True)
+    optimiser = torch.optim.Adam([logs], lr=0.05)
+    for _ in range(200):
+        maps = perfect_maps().clone()
+        maps[:, 1:3] += true_sigma / 4 * torch.randn(1, 2, 16, 16)
+        maps[:, 3], maps[:, 5] = logs[0], logs[1]
+        optimiser.zero_grad()
+        own.loss(maps, [labels()])['loss_place'].backward()
+        optimiser.step()
+    assert torch.allclose((-logs).exp(), torch.tensor(true_sigma), rtol=0.15)
+
+
+def test_covariance_inverts_the_factor():
+    torch.manual_seed(0)
+    spread = torch.randn(5, 3)
+    a, b, c = spread[:, 0].exp(), spread[:, 1], spread[:, 2].exp()
+    factor = torch.stack([a, torch.zeros(5), b, c], dim=-1).view(5, 2, 2)
+    expected = torch.linalg.inv(factor @ factor.mT)
+    assert torch.allclose(covariance(spread), expected, rtol=1e-3)
+
+
+def detector():
+    encoder = dict(
+        type=TimmPyramid, name='mobilenetv4_conv_small', levels=(1, 2), channels=8, pretrained=False
+    )
+    return TipNet(
+        enhancer=None,
+        encoder=encoder,
+        head=dict(type=TipHead, **HEAD),
+        max_tips=4,
+        score_threshold=0.0,
+    )
+
+
+def sample(size=(64, 64), matrix=None, **tips):
+    made = TipDataSample(
+        metainfo=dict(
+            matrix=np.eye(3) if matrix is None else matrix, pixel_size_um=(0.5, 0.5), img_shape=size
+        )
+    )
+    made.gt_tips = InstanceData(points=TIPS, **tips)
+    return made
+
+
+def test_images_without_tips_train_and_all_parts_learn():
+    torch.manual_seed(0)
+    model = detector().train()
+    empty = sample()
+    empty.gt_tips = InstanceData(points=torch.empty(0, 2))
+    for samples in ([empty], [empty, sample(direction=directions())]):
+        inputs = torch.randn(len(samples), 1, 64, 64)
+        losses = model(inputs, samples, mode='loss')
+        sum(losses.values()).backward()
+        assert all(value.isfinite() for value in losses.values())
+    assert all(w.grad is not None and w.grad.isfinite().all() for w in model.parameters())
+
+
+def test_fields_turn_back_with_the_image():
+    quarter = np.array([[0.0, -2.0, 100.0], [2.0, 0.0, 0.0], [0.0, 0.0, 1.0]])  # turned, doubled
+    made = sample(matrix=quarter)
+    fields = dict(
+        covariance=torch.tensor([[[4.0, 1.0], [1.0, 8.0]]]), direction=torch.tensor([[0.0, 1.0]])
+    )
+    made.set_prediction(torch.tensor([[60.0, 10.0]]), torch.ones(1), 0.5, fields)
+    assert torch.allclose(made.pred_tips.points, torch.tensor([[5.0, 20.0]]))
+    assert torch.allclose(made.pred_tips.direction, torch.tensor([[1.0, 0.0]]), atol=1e-6)
+    assert torch.allclose(
+        made.pred_tips.covariance, torch.tensor([[[2.0, -0.25], [-0.25, 1.0]]]), atol=1e-6
+    )
+
+
+def test_images_of_other_sizes_are_read_where_they_are():
+    torch.manual_seed(0)
+    model = detector().eval()
+    small, large = torch.rand(1, 50, 70), torch.rand(1, 64, 96)
+    samples = [sample((50, 70)), sample((64, 96))]
+    both = model.data_preprocessor(dict(inputs=[small, large], data_samples=samples))['inputs']
+    assert both.shape == (2, 1, 64, 96)
+    alone = model.data_preprocessor(dict(inputs=[small], data_samples=samples[:1]))['inputs']
+    assert alone.shape == (1, 1, 64, 80)
+    assert torch.equal(both[0, :, :50, :70], alone[0, :, :50, :70])
+    assert torch.equal(alone[0, 0, 49], alone[0, 0, 63])  # the last row goes on
+
+
+def test_novelty_knows_what_it_has_seen():
+    torch.manual_seed(0)
+    novelty, mixing = Novelty(3), torch.randn(6, 6)
+    known, held_out, others = (torch.randn(n, 6) @ mixing for n in (400, 400, 400))
+    assert novelty(known).max() == 0  # before it is fitted, nothing is new
+    novelty.fit(known, held_out)
+    assert (novelty(others) > 1).float().mean() < 0.03
+    assert (novelty(others + 40) > 1).all()
+
+
+def test_calibration_makes_promises_kept():
+    rng = np.random.default_rng(0)
+    chance = rng.uniform(0.02, 0.98, 20_000)
+    correct = rng.random(20_000) < chance
+    odds = np.log(chance / (1 - chance))
+    overconfident = 1 / (1 + np.exp(-(2 * odds + 1)))
+    factor = np.array([[1.0, 0.0], [0.6, 0.5]])
+    judged = calibration.Judged(
+        scores=overconfident,
+        correct=correct,
+        tips=int(correct.sum()),
+        offsets=3 * rng.standard_normal((5000, 2)) @ factor.T,
+        covariances=np.broadcast_to(factor @ factor.T, (5000, 2, 2)),
+    )
+    scale, shift = calibration.fit_scores(judged)
+    assert (scale, shift) == pytest.approx((0.5, -0.5), abs=0.05)
+    assert calibration.calibration_error(overconfident, correct) > 0.05
+    assert calibration.calibration_error(chance, correct) < 0.02
+    assert calibration.fit_spread(judged) == pytest.approx(9, rel=0.05)
+    assert calibration.coverage(judged) < 0.3
+
+
+def test_judging_pairs_one_to_one():
+    made = sample()
+    points = TIPS + torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    twice = torch.cat([points, points[:1] + 3])  # a second answer for the first tip
+    fields = dict(covariance=torch.eye(2).expand(3, 2, 2))
+    made.set_prediction(twice, torch.tensor([0.9, 0.8, 0.7]), 0.5, fields)
+    judged = calibration.judge([made])
+    assert judged.correct.tolist() == [True, True, False]
+    assert judged.tips == len(judged.offsets) == 2
+    assert calibration.best_threshold(judged) == pytest.approx(0.8)
