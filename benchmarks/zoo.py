@@ -183,9 +183,9 @@ def _card(found: dict) -> str:
     lines += [
         '',
         'Known count for distances (as many answers as tips), open count for F1 and ghosts '
-        '(answers without a tip at 10 um, a frame). The first three sets are frozen; `crowded`, `empty` and '
-        '`brightfield` are drawn; folders of real images follow, their distances those of images '
-        'with a scale.',
+        '(answers without a tip at 10 um, a frame). The first three sets are frozen; `crowded`, '
+        '`empty` and `brightfield` are drawn; folders of real images follow, their distances those '
+        'of images with a scale.',
         f'Mean error of the height, um: {"; ".join(heights) or "not measured"}.',
         '',
         '**Limits.** Pixels of 0.5 to 1 um; others are scaled to that, and of an image without a '

@@ -1,4 +1,4 @@
-r"""The quickstart's model on labelled images of your own, beside synthetic scenes.
+r"""TipNet on labelled images of your own: goes on from the weights that ship, beside new scenes.
 
 For a folder of images and its annotations.json, or a tip table (`...annotations=tips.csv`):
 
@@ -11,16 +11,17 @@ With few sessions, `pipedet crossval configs/labelled.py --data FOLDER` tests on
 
 from mmengine.config import read_base
 
-from pipedet.datasets import JointPipettes, Photometric, PipetteImages, RandomRotate, RandomScale
+from pipedet.datasets import JointPipettes, PipetteImages, RandomRotate
 
 with read_base():
-    from .quickstart import *
+    from .tipnet_s import *
 
+load_from = 'tipnet_s'
 frames = dict(
     type=PipetteImages, root='labelled', annotations='annotations.json', subset='labelled', seed=0
 )
 varied = [
-    dict(type=Resize, size=256),
+    dict(type=ToPixelSize, low=0.5, high=1.0, side=256),
     dict(type=RandomFlip),
     dict(type=RandomScale, low=0.8, high=1.25),
     dict(type=RandomRotate, degrees=20),
@@ -35,4 +36,6 @@ train_dataloader.dataset = dict(
 )
 val_dataloader.dataset = dict(**frames, split='val', pipeline=predict_pipeline)
 test_dataloader.dataset = dict(**frames, split='test', pipeline=predict_pipeline)
-train_cfg.stages[0].epochs = 20  # as many samples as the quickstart sees
+custom_hooks = [dict(type=WeightAverage, horizon=200)]
+# Of weights that know something already a high rate would make them forget it.
+train_cfg.stages[0].update(epochs=8, lr=0.01)

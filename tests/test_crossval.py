@@ -212,7 +212,7 @@ def test_images_take_the_place_of_scenes_and_stand_beside_them(tmp_path, data, t
     run(tmp_path / 'labelled', data, config=CONFIGS / 'labelled.py')
     scenes, images = Config.fromfile(trainings.arguments[-1][1]).train_dataloader.dataset.sets
     assert scenes.length == 1200 and images.root == str(data) and len(images.groups) == 2
-    assert kinds(images.pipeline)[:3] == ['Resize', 'RandomFlip', 'RandomScale']
+    assert kinds(images.pipeline)[:3] == ['ToPixelSize', 'RandomFlip', 'RandomScale']
 
 
 def test_the_labelled_config_trains_on_a_folder(data):

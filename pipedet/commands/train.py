@@ -20,6 +20,7 @@ from pipedet.engine.loops import iteration_seed
 from pipedet.models.parts import count_parameters, unwrap
 from pipedet.registry import MODELS
 from pipedet.visualization import plot_curves
+from pipedet.zoo import weights_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -107,8 +108,8 @@ def train(
     _prepare_seeds(config, args.seed)
     config.resume = args.resume
     runner = build_runner(config)
-    if config.get('load_from'):
-        load_weights(Path(config.load_from), unwrap(runner.model))
+    if config.get('load_from'):  # a file, or a model that comes with the package
+        load_weights(weights_of(config.load_from), unwrap(runner.model))
         runner.logger.info(f'starts from the weights in {config.load_from}')
     if first_weights is not None:
         load_part(first_weights, 'generator', unwrap(runner.model).get_submodule(config.first.part))

@@ -21,6 +21,11 @@ def names() -> list[str]:
     return sorted(path.parent.name for path in HERE.glob(f'*/{CONFIG}'))
 
 
+def weights_of(name: str) -> Path:
+    """Return the weights of a model of the zoo; any other name is taken as a file's own."""
+    return HERE / name / WEIGHTS if name in names() else Path(name)
+
+
 def load_model(name: str, device: str = 'cpu') -> TipLocaliser:
     """Return a model of the zoo.
 
