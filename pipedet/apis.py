@@ -10,6 +10,7 @@ from mmengine.dataset import Compose, pseudo_collate
 
 from pipedet.engine.checkpoint import load_weights
 from pipedet.engine.cpu import tune_cpu
+from pipedet.models.fusing import fuse
 from pipedet.models.tip_detector import build_detector
 from pipedet.structures import TipDataSample
 
@@ -56,6 +57,7 @@ class TipLocaliser:
         self.model = build_detector(config.model)
         self.model.to(device, memory_format=torch.channels_last).eval()
         load_weights(Path(weights), self.model)
+        fuse(self.model)
         self.pipeline = Compose(config.predict_pipeline)
 
     @torch.no_grad()

@@ -23,6 +23,7 @@ from pipedet.models import (
 )
 from pipedet.models.contrast import LocalContrast
 from pipedet.models.encoders import create_backbone
+from pipedet.models.fusing import fuse
 from pipedet.models.heatmaps import draw_gaussians
 from pipedet.models.preprocessor import normalise
 from pipedet.models.symmetry import eight_views, mean_of_views
@@ -355,3 +356,22 @@ def test_heatmap_overlap_is_1_for_the_target_itself_and_0_for_nothing():
     assert torch.allclose(head.overlap(torch.full_like(drawn, -9), tips), torch.zeros(2))
     drawn[1, :, 16:] = -9  # the second tip of two
     assert 0.4 < head.overlap(drawn, tips)[1] < 0.6
+
+
+@pytest.mark.parametrize('name', ['mobilenetv4_conv_small', 'resnet18_quarter'])
+def test_fusing_changes_no_output(name):
+    net = create_backbone(name, False, num_classes=5)
+    for module in net.modules():  # statistics of a network that has learned something
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.running_mean, -0.5, 0.5)
+            torch.nn.init.uniform_(module.running_var, 0.5, 2)
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+            torch.nn.init.uniform_(module.bias, -0.5, 0.5)
+    with pytest.raises(ValueError, match='eval'):
+        fuse(net)
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        before = net.eval()(images)
+        after = fuse(net)(images)
+    assert torch.allclose(before, after, rtol=1e-3, atol=1e-4 * before.abs().max().item())
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in net.modules())

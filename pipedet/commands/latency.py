@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pipedet.commands.common import add_config_arguments, device_name, load_config
 from pipedet.engine.cpu import tune_cpu
+from pipedet.models.fusing import fuse
 from pipedet.models.parts import count_parameters
 from pipedet.models.preprocessor import normalise
 from pipedet.models.tip_detector import TipDetector, build_detector
@@ -63,7 +64,8 @@ def measure(config: Config, device: str, batches: list[int], warmup: int, runs: 
     A run goes from raw 256x256 images on the device, normalisation included, to tips on the CPU;
     reading the result back synchronises a GPU.
     """
-    model = build_detector(config.model).to(device, memory_format=torch.channels_last).eval()
+    model = fuse(build_detector(config.model).eval())  # as `TipLocaliser` does
+    model.to(device, memory_format=torch.channels_last)
     one = torch.rand(1, 1, SIZE, SIZE, device=device)
     with FlopCounterMode(display=False) as counter:
         model.read(one)  # as predictions are made: with all views, where they are averaged
