@@ -43,6 +43,7 @@ model = dict(
         weights=dict(place=0.5, direction=0.2, height=0.1),
     ),
     max_tips=8,
+    average_views=False,
     score_threshold=0.25,
 )
 train_dataloader.update(batch_size=8, num_workers=0, persistent_workers=False)

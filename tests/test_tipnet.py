@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from mmengine.structures import InstanceData
 
 from pipedet.evaluation import calibration
@@ -106,7 +107,7 @@ def test_covariance_inverts_the_factor():
     assert torch.allclose(covariance(spread), expected, rtol=1e-3)
 
 
-def detector():
+def detector(average_views=False):
     encoder = dict(
         type=TimmPyramid, name='mobilenetv4_conv_small', levels=(1, 2), channels=8, pretrained=False
     )
@@ -115,6 +116,7 @@ def detector():
         encoder=encoder,
         head=dict(type=TipHead, **HEAD),
         max_tips=4,
+        average_views=average_views,
         score_threshold=0.0,
     )
 
@@ -211,3 +213,36 @@ def test_judging_pairs_one_to_one():
     assert judged.correct.tolist() == [True, True, False]
     assert judged.tips == len(judged.offsets) == 2
     assert calibration.best_threshold(judged) == pytest.approx(0.8)
+
+
+def test_averaged_views_turn_with_the_image():
+    torch.manual_seed(0)
+    model = detector(average_views=True).eval()
+    model.encoder.apply(lambda m: setattr(m, 'track_running_stats', False))  # spread-out features
+    images = torch.randn(2, 1, 64, 64)
+    with torch.no_grad():
+        upright, turned, mirrored = (
+            model._candidates(model._final(x), x.shape[-2:])
+            for x in (images, images.rot90(1, (-2, -1)), images.flip(-1))
+        )
+    points, scores, fields = upright
+    for other, linear, offset in (
+        (turned, [[0.0, 1.0], [-1.0, 0.0]], [0.0, 63.0]),
+        (mirrored, [[-1.0, 0.0], [0.0, 1.0]], [63.0, 0.0]),
+    ):
+        linear, offset = torch.tensor(linear), torch.tensor(offset)
+        assert torch.allclose(other[1], scores, atol=1e-5)
+        assert torch.allclose(other[0], points @ linear.mT + offset, atol=1e-3)
+        direction = fields['direction'] @ linear.mT
+        assert torch.allclose(other[2]['direction'], direction, atol=1e-3)
+        spread = linear @ fields['covariance'] @ linear.mT
+        assert torch.allclose(other[2]['covariance'], spread, rtol=1e-3, atol=1e-4)
+
+
+def test_averaged_views_of_a_wide_image_keep_its_coordinates():
+    torch.manual_seed(0)
+    model, image = detector(average_views=True).eval(), torch.randn(1, 1, 48, 64)
+    square = F.pad(image, (0, 0, 0, 16), mode='replicate')
+    with torch.no_grad():
+        wide, tall = (model._final(x)[0] for x in (image, square))
+    assert torch.allclose(wide, tall, atol=1e-5)

@@ -15,7 +15,7 @@ from pipedet.models.heatmap_head import PRIOR_LOGIT
 from pipedet.models.heatmaps import blur, draw_gaussians, find_peaks
 from pipedet.registry import MODELS
 
-_PLACE, _SPREAD, _DIRECTION, _HEIGHT = slice(1, 3), slice(3, 6), slice(6, 8), 8
+PLACE, SPREAD, DIRECTION, _HEIGHT = slice(1, 3), slice(3, 6), slice(6, 8), 8
 _MAPS = 9
 _HEIGHT_UM = 5.0  # one unit of the height map
 _FIRST_SIGMA = 3.0  # pixels that a fresh head believes to be off by
@@ -85,8 +85,8 @@ class TipHead(nn.Module):
         cells = torch.stack([column, row], dim=-1)
         offset = self._places(own, cells) - _padded(points)[image, tip]
         described = dict(
-            place=_unlikelihood(offset, own[:, _SPREAD]),
-            direction=_distance(own[:, _DIRECTION], _field(tips, 'direction', 2)[image, tip]),
+            place=_unlikelihood(offset, own[:, SPREAD]),
+            direction=_distance(own[:, DIRECTION], _field(tips, 'direction', 2)[image, tip]),
             height=_distance(own[:, _HEIGHT:], _field(tips, 'z_um', 1)[image, tip] / _HEIGHT_UM),
         )
         return losses | {
@@ -108,8 +108,8 @@ class TipHead(nn.Module):
         flat = (row * width + column)[:, None].expand(-1, maps.shape[1], -1)
         own = maps.flatten(2).gather(2, flat).transpose(1, 2)  # (B, K, 9)
         fields = dict(
-            covariance=self.spread * covariance(own[..., _SPREAD]),
-            direction=F.normalize(own[..., _DIRECTION], dim=-1),
+            covariance=self.spread * covariance(own[..., SPREAD]),
+            direction=F.normalize(own[..., DIRECTION], dim=-1),
             z_um=own[..., _HEIGHT] * _HEIGHT_UM,
         )
         return self._places(own, torch.stack([column, row], dim=-1)), self._odds(scores), fields
@@ -120,7 +120,7 @@ class TipHead(nn.Module):
 
     def _places(self, own: Tensor, cells: Tensor) -> Tensor:
         """Return the places, (..., 2) input pixels, that (..., 9) values of `cells` speak of."""
-        return (cells + 0.5 + own[..., _PLACE]) * self.stride - 0.5
+        return (cells + 0.5 + own[..., PLACE]) * self.stride - 0.5
 
     def _cells_near(self, points: list[Tensor], size: tuple[int, int]) -> tuple[Tensor, ...]:
         """Return image, row and column of the M cells within reach of a tip, and which tip it is.
@@ -145,7 +145,7 @@ def covariance(spread: Tensor) -> Tensor:
     They are the Cholesky factor of the inverse covariance: logarithm of its first diagonal entry,
     the entry below, logarithm of the second.
     """
-    a, b, c = _factor(spread)
+    a, b, c = factor(spread)
     xx = 1 / a.square() + (b / (a * c)).square()
     xy = -b / (a * c.square())
     yy = 1 / c.square()
@@ -160,16 +160,25 @@ def _unlikelihood(offset: Tensor, spread: Tensor) -> Tensor:
     """
     if not len(offset):
         return offset.sum() + spread.sum()
-    a, b, c = _factor(spread)
+    a, b, c = factor(spread)
     x, y = offset.unbind(dim=-1)
     squared = (a * x + b * y).square() + (c * y).square()
     sigma = (a * c).detach().rsqrt()
     return (sigma * (0.5 * squared - (a * c).log())).mean()
 
 
-def _factor(spread: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def factor(spread: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the entries xx, yx and yy of the Cholesky factor of the inverse covariance."""
     a, c = (spread[..., i].clamp(_FLATTEST, _SHARPEST).exp() for i in (0, 2))
     return a, spread[..., 1], c
+
+
+def spread_of(precision: Tensor) -> Tensor:
+    """Return the spread maps (..., 3) of inverse covariances, (..., 3) as xx, xy, yy."""
+    xx, xy, yy = precision.unbind(dim=-1)
+    a = xx.sqrt()
+    b = xy / a
+    return torch.stack([a.log(), b, (yy - b.square()).sqrt().log()], dim=-1)
 
 
 def _distance(predicted: Tensor, true: Tensor) -> Tensor:
