@@ -75,21 +75,7 @@ class TipLocaliser:
             raise ValueError(f'an image is (H, W); this array is {image.shape}')
         if not np.isfinite(image).all():
             raise ValueError('the image holds NaN or infinite pixels')
-        sample = self.pipeline(
-            dict(
-                image=image,
-                tips=np.empty((0, 2), np.float32),
-                tip_fields={},
-                source='array',
-                frame=0,
-                session='array',
-                subset='array',
-                pixel_size_um=pixel_size_um,
-                ori_shape=image.shape,
-                img_shape=image.shape,
-                matrix=np.eye(3),
-            )
-        )
+        sample = prepare(self.pipeline, image, pixel_size_um)
         predicted = self.model.test_step(pseudo_collate([sample]))[0]
         reason = _why_abstain(image, predicted)
         found = predicted.detected[: 0 if reason else None]
@@ -102,6 +88,27 @@ class TipLocaliser:
             abstained=reason,
             **more,
         )
+
+
+def prepare(
+    pipeline: Compose, image: np.ndarray, pixel_size_um: tuple[float, float] | None = None
+) -> dict:
+    """Return what a config's `predict_pipeline` makes of an (H, W) image that has no labels."""
+    return pipeline(
+        dict(
+            image=image,
+            tips=np.empty((0, 2), np.float32),
+            tip_fields={},
+            source='array',
+            frame=0,
+            session='array',
+            subset='array',
+            pixel_size_um=pixel_size_um,
+            ori_shape=image.shape,
+            img_shape=image.shape,
+            matrix=np.eye(3),
+        )
+    )
 
 
 _MORE = dict(covariance='covariance_px', direction='direction', z_um='z_um')

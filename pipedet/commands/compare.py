@@ -153,7 +153,7 @@ def write_comparison(results: list[ModelResult], args: argparse.Namespace) -> st
         'devices': ', '.join(sorted(devices)),
         'date': datetime.date.today().isoformat(),
         'versions': f'pipedet {__version__}, torch {torch.__version__}',
-        'costs': 'from raw image to tips, batch 1, 256x256, random weights; GFLOP counts a '
+        'costs': 'from a frame of its input size to tips, batch 1, random weights; GFLOP counts a '
         'multiplication and an addition as two',
         'heatmap IoU': f'of where both reach {OVERLAP_LEVEL}, in images with tips',
         '*paper*': 'its own figures: its enhancer, its widths, its images',

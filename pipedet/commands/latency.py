@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from mmengine.config import Config
+from mmengine.dataset import Compose
 from torch.utils.flop_counter import FlopCounterMode
 
+from pipedet.apis import prepare
 from pipedet.commands.common import add_config_arguments, device_name, load_config
 from pipedet.engine.cpu import tune_cpu
 from pipedet.models.fusing import fuse
@@ -18,7 +20,7 @@ from pipedet.models.parts import count_parameters
 from pipedet.models.preprocessor import normalise
 from pipedet.models.tip_detector import TipDetector, build_detector
 
-SIZE = 256
+FRAME = np.zeros((256, 256), np.uint8)  # what is timed is what the config makes of it
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,12 +63,13 @@ def run(args: argparse.Namespace) -> None:
 def measure(config: Config, device: str, batches: list[int], warmup: int, runs: int) -> dict:
     """Return costs and wall times of a config's detector with random weights.
 
-    A run goes from raw 256x256 images on the device, normalisation included, to tips on the CPU;
-    reading the result back synchronises a GPU.
+    A run goes from frames on the device, of the size that the config makes of 256x256, to tips on
+    the CPU, normalisation included; reading the result back synchronises a GPU.
     """
     model = fuse(build_detector(config.model).eval())  # as `TipLocaliser` does
     model.to(device, memory_format=torch.channels_last)
-    one = torch.rand(1, 1, SIZE, SIZE, device=device)
+    shape = prepare(Compose(config.predict_pipeline), FRAME)['inputs'].shape
+    one = torch.rand(1, *shape, device=device)
     with FlopCounterMode(display=False) as counter:
         model.read(one)  # as predictions are made: with all views, where they are averaged
     return dict(
@@ -77,12 +80,15 @@ def measure(config: Config, device: str, batches: list[int], warmup: int, runs: 
         runs=runs,
         torch=torch.__version__,
         date=time.strftime('%Y-%m-%d'),
-        batches=[_time_batch(model, device, batch, warmup, runs) for batch in batches],
+        input_size=list(shape[1:]),
+        batches=[_time_batch(model, shape, device, batch, warmup, runs) for batch in batches],
     )
 
 
-def _time_batch(model: TipDetector, device: str, batch: int, warmup: int, runs: int) -> dict:
-    images = 1000 * torch.rand(batch, 1, SIZE, SIZE, device=device)
+def _time_batch(
+    model: TipDetector, shape: tuple[int, ...], device: str, batch: int, warmup: int, runs: int
+) -> dict:
+    images = 1000 * torch.rand(batch, *shape, device=device)
     if device == 'cuda':
         torch.cuda.reset_peak_memory_stats()
     times = []
