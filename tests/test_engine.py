@@ -9,7 +9,7 @@ import torch
 from mmengine.config import Config
 
 from pipedet.commands.common import build_runner
-from pipedet.engine import Plateau, SaveCheckpoint, WarmupCosine, WeightAverage
+from pipedet.engine import Plateau, SaveCheckpoint, WarmupCosine
 from pipedet.engine.budget import describe_plan, parse_duration, plan
 from pipedet.engine.checkpoint import (
     DamagedFileError,
@@ -300,7 +300,7 @@ def test_runners_built_within_a_second_keep_their_logs_apart(tmp_path):
     assert second.logger is not first.logger and second.message_hub is not first.message_hub
 
 
-AVERAGED = {'custom_hooks': [dict(type=WeightAverage, horizon=3)]}
+AVERAGED = {'custom_hooks': [dict(type='pipedet.WeightAverage', horizon=3)]}
 
 
 def test_the_mean_of_the_weights_is_what_is_validated_and_left(tmp_path):

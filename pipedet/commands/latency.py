@@ -67,7 +67,7 @@ def measure(config: Config, device: str, batches: list[int], warmup: int, runs: 
     the CPU, normalisation included; reading the result back synchronises a GPU.
     """
     model = fuse(build_detector(config.model).eval())  # as `TipLocaliser` does
-    model.to(device, memory_format=torch.channels_last)
+    model.requires_grad_(False).to(device, memory_format=torch.channels_last)
     shape = prepare(Compose(config.predict_pipeline), FRAME)['inputs'].shape
     one = torch.rand(1, *shape, device=device)
     with FlopCounterMode(display=False) as counter:
