@@ -192,13 +192,15 @@ def _scatter(
     """Return the first `count` candidates, or fewer, clear of each other and of `taken`."""
     limit = np.array(size[::-1]) - 1 - _MARGIN
     candidates = candidates[((candidates >= _MARGIN) & (candidates <= limit)).all(axis=1)]
-    places = [*taken]
+    places, found = np.concatenate([taken, np.empty((count, 2))]), len(taken)
     for candidate in candidates:
-        if len(places) - len(taken) == count:
+        if found == len(places):
             break
-        if not len(places) or np.hypot(*(np.array(places) - candidate).T).min() >= APART:
-            places.append(candidate)
-    return np.array(places[len(taken) :]).reshape(-1, 2)
+        x, y = (places[:found] - candidate).T
+        if (x * x + y * y >= APART**2).all():
+            places[found] = candidate
+            found += 1
+    return places[len(taken) : found]
 
 
 def _region(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
