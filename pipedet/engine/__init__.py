@@ -8,3 +8,4 @@ from pipedet.engine.optim import Muon
 from pipedet.engine.players import PlayersConstructor
 from pipedet.engine.runner import TipRunner
 from pipedet.engine.schedules import HoldThenLinear, Plateau, WarmupCosine
+from pipedet.engine.stages import Patience
