@@ -217,11 +217,16 @@ def test_deeper_parts_of_the_backbone_have_higher_rates():
     config.model.encoder.update(name='resnet50_quarter', channels=8)
     model = detector(encoder=config.model.encoder).requires_grad_(True)
     groups = build_optim_wrapper(model, config.optim_wrapper).optimizer.param_groups
-    shares = {id(g['params'][0]): g.get('lr_mult', 1.0) for g in groups}
+    assert groups[0]['share'] == 1 and len(groups) == 5
+    shares = {id(weight): g['share'] for g in groups for weight in g['params']}
+    assert len(shares) == len([*model.parameters()])
     net = model.encoder.net
     parts = (net.conv1, net.layer1, net.layer2, net.layer3, net.layer4, model.encoder.neck)
     found = [{shares[id(weight)] for weight in part.parameters()} for part in parts]
     assert found == [{0.005}, {0.005}, {0.01}, {0.02}, {0.1}, {1.0}]
+    config.optim_wrapper.paramwise_cfg = {'encoder.net.layer9': 0.1}
+    with pytest.raises(ValueError, match='layer9'):
+        build_optim_wrapper(model, config.optim_wrapper)
 
 
 def test_patience_ends_with_so_many_validations_without_a_new_best():

@@ -23,7 +23,7 @@ from pipedet.datasets import (
     RandomTurn,
     Warp,
 )
-from pipedet.engine import Patience, StagedTrainLoop, WarmupCosine
+from pipedet.engine import FiniteOptimWrapper, PartRates, Patience, StagedTrainLoop, WarmupCosine
 from pipedet.evaluation import KindMetric
 from pipedet.models import CenterHead, CenterNet, PeakFocalLoss, TimmBiFPN
 
@@ -97,16 +97,18 @@ test_dataloader = dict(
 )
 val_evaluator = dict(type=KindMetric, names=('6nm', '12nm'), radius=5)
 test_evaluator = dict(type=KindMetric, names=('6nm', '12nm'), radius=5)
-optim_wrapper.optimizer = dict(type=AdamW, lr=1e-3, weight_decay=1e-4)
-# Shares of a stage's rate. Layer 3 at 0.02 x 5e-4 = 1e-5 and the stem at 0.005 x 2e-4 = 1e-6 are
-# MidasMap's lowest rates of its second and third phase.
-optim_wrapper.paramwise_cfg = dict(
-    custom_keys={
-        'encoder.net': dict(lr_mult=0.005),
-        'encoder.net.layer2': dict(lr_mult=0.01),
-        'encoder.net.layer3': dict(lr_mult=0.02),
-        'encoder.net.layer4': dict(lr_mult=0.1),
-    }
+# Layer 3 at 0.02 x 5e-4 = 1e-5 and the stem at 0.005 x 2e-4 = 1e-6 are MidasMap's lowest rates of
+# its second and third phase.
+optim_wrapper = dict(
+    type=FiniteOptimWrapper,
+    optimizer=dict(type=AdamW, lr=1e-3, weight_decay=1e-4),
+    constructor=PartRates,
+    paramwise_cfg={
+        'encoder.net': 0.005,
+        'encoder.net.layer2': 0.01,
+        'encoder.net.layer3': 0.02,
+        'encoder.net.layer4': 0.1,
+    },
 )
 top = ('encoder.neck', 'encoder.decoder', 'head')
 deep = (*top, 'encoder.net.layer3', 'encoder.net.layer4')

@@ -5,7 +5,7 @@ One phase at one rate: random weights need no protection. Muon learns from fewer
 
 from mmengine.config import read_base
 
-from pipedet.engine import FiniteOptimWrapper, Muon
+from pipedet.engine import Muon
 
 with read_base():
     from .midasmap import *

@@ -35,8 +35,7 @@ class StagedTrainLoop(BaseLoop):
         runner: the runner.
         dataloader: of the training set; its dataset and sampler are told the epoch.
         stages: dicts of name, parts, epochs, lr, schedule, and a `patience` if it may end early
-            (the fields of `Stage`). Groups of the optimiser that have an `lr_mult` train at that
-            share of the rate: `optim_wrapper.paramwise_cfg` makes them.
+            (the fields of `Stage`).
         val_interval: epochs between validations; the end of a stage is always validated.
     """
 
@@ -221,7 +220,7 @@ class StagedTrainLoop(BaseLoop):
         lr = self.stage.lr * self.stage.schedule.factor(self._progress())
         for optimiser in optimisers(self.runner.optim_wrapper):
             for group in optimiser.param_groups:
-                group['lr'] = lr * group.get('lr_mult', 1.0)
+                group['lr'] = lr * group.get('share', 1.0)
 
     def _validate_if_due(self) -> None:
         last = self.stage_epoch >= self.stage.epochs or self._progress() >= 1
