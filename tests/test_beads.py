@@ -3,13 +3,18 @@
 import numpy as np
 import pytest
 import torch
+from mmengine.structures import InstanceData
 
 from pipedet.datasets import BeadMicrographs, BeadPatches, PackBeads, RandomFlip, RandomTurn, Warp
 from pipedet.datasets.beads import paste_beads
+from pipedet.evaluation import KindMetric
+from pipedet.structures import TipDataSample
 from pipedet.synthesis import beads as scenes
 from pipedet.synthesis.beads import draw_micrograph
 
 SIZE = (200, 260)
+POINTS = torch.tensor([[20.3, 31.7], [40.0, 12.4], [50.5, 41.5], [0.0, 63.4]])
+KINDS = torch.tensor([0, 1, 0, 1])
 PACK = [dict(type=Warp), dict(type=PackBeads)]
 
 
@@ -138,3 +143,59 @@ def test_whole_micrographs_carry_their_mask():
     assert first['data_samples'].mask.shape == SIZE
     assert len(first['data_samples'].gt_tips.points) == 12
     assert not torch.equal(first['inputs'], dataset[1]['inputs'])
+
+
+def evaluated(pred, kinds, scores=None, mask=None):
+    sample = TipDataSample(
+        metainfo=dict(
+            source='a', frame=0, session='s', subset='beads', pixel_size_um=(0.1, 0.1),
+            matrix=np.eye(3),
+        )
+    )  # fmt: skip
+    sample.gt_tips = InstanceData(points=POINTS, kind=KINDS)
+    if mask is not None:
+        sample.mask = mask
+    scores = torch.full((len(pred),), 0.9) if scores is None else scores
+    sample.set_prediction(pred, scores, 0.5, dict(kind=kinds))
+    metric = KindMetric(names=('small', 'large'), radius=5)
+    metric.process(None, [sample.to_dict()])
+    return metric, metric.evaluate(1)
+
+
+def test_each_kind_is_counted_by_itself_in_pixels():
+    _, perfect = evaluated(POINTS + 2, KINDS)
+    assert {v for k, v in perfect.items() if k.startswith('kind/')} == {100.0}
+    swapped = KINDS.clone()
+    swapped[0] = 1
+    _, m = evaluated(POINTS, swapped)
+    assert m['kind/recall@5px/small'] == 50 and m['kind/precision@5px/small'] == 100
+    assert m['kind/recall@5px/large'] == 100
+    assert m['kind/precision@5px/large'] == pytest.approx(200 / 3)
+    assert m['kind/f1@5px'] == pytest.approx((200 / 3 + 80) / 2)
+    _, unsure = evaluated(POINTS, KINDS, scores=torch.tensor([0.4, 0.9, 0.9, 0.9]))
+    assert unsure['kind/recall@5px/small'] == 50
+
+
+def test_what_lies_outside_the_mask_neither_counts_nor_costs(tmp_path):
+    mask = torch.zeros(64, 72, dtype=torch.bool)
+    mask[:, 30:] = True  # two of the objects, and the ghost, are outside
+    ghost = torch.tensor([[10.0, 10.0], [200.0, 10.0]])
+    pred = torch.cat([POINTS[1:3], ghost])
+    metric, m = evaluated(pred, torch.tensor([1, 0, 0, 1]), mask=mask)
+    assert {v for k, v in m.items() if k.startswith('kind/')} == {100.0}
+    _, without = evaluated(pred, torch.tensor([1, 0, 0, 1]))
+    assert without['kind/f1@5px'] == 50
+    report = metric.write(tmp_path, 'Beads', {'seed': 0}, None)
+    assert '| large | 100.0 | 100.0 | 100.0 |' in report
+    assert (tmp_path / 'metrics.json').exists()
+
+
+def test_an_image_without_prediction_misses_all_that_is_in_it():
+    metric, _ = evaluated(POINTS, KINDS)
+    sample = dict(
+        source='b', frame=0, session='s', subset='beads', pixel_size_um=None, matrix=np.eye(3),
+        gt_tips=dict(points=POINTS, kind=KINDS),
+    )  # fmt: skip
+    metric.process(None, [sample])
+    m = metric.evaluate(1)
+    assert m['kind/recall@5px/small'] == 0 and 'kind/precision@5px/small' not in m

@@ -1,23 +1,23 @@
-"""CenterNet: what its head draws and reads, windows, views, phases, and how kinds are counted."""
+"""CenterNet: what its head draws and reads, windows, views, and the phases of its training."""
 
+from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.hooks import Hook
 from mmengine.optim import build_optim_wrapper
 from mmengine.structures import InstanceData
 from torch import nn
 
+from pipedet.commands.common import build_runner
 from pipedet.engine import Muon, Patience
-from pipedet.evaluation import KindMetric
 from pipedet.models import CenterHead, CenterNet, PeakFocalLoss, TimmBiFPN
 from pipedet.models.bifpn import BiFPN, Merger
 from pipedet.models.center_head import suppress
 from pipedet.models.symmetry import eight_views, mean_of_vector_views
 from pipedet.models.windows import windowed
-from pipedet.structures import TipDataSample
 
 CONFIG = Path(__file__).parent.parent / 'configs/detectors/midasmap.py'
 HEAD = dict(
@@ -243,51 +243,6 @@ def test_patience_ends_with_so_many_validations_without_a_new_best():
         patience.after_validation(dict(loss=1.0))
 
 
-def evaluated(pred, kinds, scores=None, mask=None):
-    sample = TipDataSample(
-        metainfo=dict(
-            source='a', frame=0, session='s', subset='beads', pixel_size_um=(0.1, 0.1),
-            matrix=np.eye(3),
-        )
-    )  # fmt: skip
-    sample.gt_tips = objects()
-    if mask is not None:
-        sample.mask = mask
-    scores = torch.full((len(pred),), 0.9) if scores is None else scores
-    sample.set_prediction(pred, scores, 0.5, dict(kind=kinds))
-    metric = KindMetric(names=('small', 'large'), radius=5)
-    metric.process(None, [sample.to_dict()])
-    return metric, metric.evaluate(1)
-
-
-def test_each_kind_is_counted_by_itself_in_pixels():
-    _, perfect = evaluated(POINTS + 2, KINDS)
-    assert {v for k, v in perfect.items() if k.startswith('kind/')} == {100.0}
-    swapped = KINDS.clone()
-    swapped[0] = 1
-    _, m = evaluated(POINTS, swapped)
-    assert m['kind/recall@5px/small'] == 50 and m['kind/precision@5px/small'] == 100
-    assert m['kind/recall@5px/large'] == 100
-    assert m['kind/precision@5px/large'] == pytest.approx(200 / 3)
-    assert m['kind/f1@5px'] == pytest.approx((200 / 3 + 80) / 2)
-    _, unsure = evaluated(POINTS, KINDS, scores=torch.tensor([0.4, 0.9, 0.9, 0.9]))
-    assert unsure['kind/recall@5px/small'] == 50
-
-
-def test_what_lies_outside_the_mask_neither_counts_nor_costs(tmp_path):
-    mask = torch.zeros(64, 72, dtype=torch.bool)
-    mask[:, 30:] = True  # two of the objects, and the ghost, are outside
-    ghost = torch.tensor([[10.0, 10.0], [200.0, 10.0]])
-    pred = torch.cat([POINTS[1:3], ghost])
-    metric, m = evaluated(pred, torch.tensor([1, 0, 0, 1]), mask=mask)
-    assert {v for k, v in m.items() if k.startswith('kind/')} == {100.0}
-    _, without = evaluated(pred, torch.tensor([1, 0, 0, 1]))
-    assert without['kind/f1@5px'] == 50
-    report = metric.write(tmp_path, 'Beads', {'seed': 0}, None)
-    assert '| large | 100.0 | 100.0 | 100.0 |' in report
-    assert (tmp_path / 'metrics.json').exists()
-
-
 def test_a_patch_is_learnt_by_heart():
     torch.manual_seed(0)
     model = detector().requires_grad_(True).train()
@@ -307,3 +262,38 @@ def test_a_patch_is_learnt_by_heart():
     order = fields['kind'][0].argsort()
     assert fields['kind'][0, order].tolist() == [0, 1] and scores.min() > 0.3
     assert (found[0, order] - points).norm(dim=1).max() < 1
+
+
+def test_phases_end_early_free_the_backbone_and_go_on_where_they_stopped(tmp_path):
+    config = Config.fromfile(CONFIG)
+    config.work_dir, config.resume = str(tmp_path), False
+    config.model.encoder.update(name='resnet18_quarter', channels=8)
+    config.model.update(window=64, overlap=32)
+    for loader in (config.train_dataloader, config.val_dataloader):
+        loader.update(num_workers=0, persistent_workers=False)
+        loader.dataset.update(micrographs=1, size=(64, 80), beads=3)
+    config.train_dataloader.update(batch_size=2)
+    config.train_dataloader.dataset.update(length=2, patch=64)
+    for stage, epochs in zip(config.train_cfg.stages, (4, 1, 1), strict=True):
+        stage.epochs = epochs
+    # Nothing is better than the first: a fresh head finds nothing.
+    config.train_cfg.stages[0].patience.validations = 2
+    runner = build_runner(config)
+    seen = []
+
+    class Note(Hook):
+        def after_train_iter(self, runner, *args, **kwargs):
+            net = runner.model.encoder.net
+            # Fresh residual branches begin at nothing: the last scale is the first to move.
+            seen.append([part[0].bn2.weight.clone() for part in (net.layer1, net.layer4)])
+
+    runner.register_hook(Note())
+    runner.train()
+    assert [stage.iters_done for stage in runner.train_loop.stages] == [3, 1, 1]
+    stood = [[torch.equal(a, b) for a, b in zip(*pair, strict=True)] for pair in pairwise(seen)]
+    assert stood == [[True, True], [True, True], [True, False], [False, False]]
+    config.resume = True
+    again = build_runner(config)
+    again.train()  # there is nothing left to do
+    assert [stage.iters_done for stage in again.train_loop.stages] == [3, 1, 1]
+    assert again.train_loop.stages[0].patience.is_over

@@ -85,6 +85,7 @@ def test_bead_config_builds_trains_and_predicts(path):
     with torch.device('meta'):
         MODELS.build(config.model)
     narrow(config.model)
+    config.model.encoder.channels = 16
     scene = dict(micrographs=1, size=(80, 96), beads=4)
     config.train_dataloader.dataset.update(scene, patch=64)
     config.test_dataloader.dataset.update(scene)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from mmengine.evaluator import BaseMetric
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from pipedet.evaluation.metrics import to_record
@@ -84,9 +85,9 @@ class KindMetric(BaseMetric):
     def _count(self, sample: dict) -> list[Counts]:
         # In pixels: a scale would turn the distances into micrometres.
         record = to_record(sample | dict(pixel_size_um=None))
-        true_kind = np.asarray(sample['gt_tips']['kind'])
-        kind = np.asarray(sample['pred_tips']['kind'] if 'pred_tips' in sample else [])
-        mask = sample.get('mask')
+        true_kind = _on_cpu(sample['gt_tips']['kind'])
+        kind = _on_cpu(sample['pred_tips']['kind']) if 'pred_tips' in sample else np.empty(0)
+        mask = _on_cpu(sample['mask']) if 'mask' in sample else None
         true_in, pred_in = (_inside(mask, points) for points in (record.true, record.pred))
         return [
             open_count(
@@ -106,11 +107,14 @@ def _select(record: TipRecord, true: np.ndarray, pred: np.ndarray) -> TipRecord:
     )
 
 
-def _inside(mask: Any, points: np.ndarray) -> np.ndarray:
+def _on_cpu(values: Tensor) -> np.ndarray:
+    return values.cpu().numpy()
+
+
+def _inside(mask: np.ndarray | None, points: np.ndarray) -> np.ndarray:
     """Return which of (N, 2) points lie on a pixel of the mask (H, W); all do without one."""
     if mask is None:
         return np.ones(len(points), bool)
-    mask = np.asarray(mask)
     x, y = np.round(points).astype(int).T
     within = (x >= 0) & (x < mask.shape[1]) & (y >= 0) & (y < mask.shape[0])
     inside = np.zeros(len(points), bool)

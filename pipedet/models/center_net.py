@@ -1,5 +1,7 @@
 """CenterNet on images of any size: objects of several kinds, in windows and in eight views."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from mmengine.structures import InstanceData
@@ -62,7 +64,7 @@ class CenterNet(TipDetector):
     def _final(self, enhanced: Tensor) -> Tensor:
         return self._in_windows(self._mean_maps if self.average_views else self._maps, enhanced)
 
-    def _in_windows(self, network, inputs: Tensor) -> Tensor:
+    def _in_windows(self, network: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
         return windowed(
             network, inputs, window=self.window, overlap=self.overlap, stride=self.encoder.stride
         )
