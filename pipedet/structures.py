@@ -32,9 +32,11 @@ class TipDataSample(BaseDataElement):
     """One image's truth (`gt_tips`) and prediction (`pred_tips`), both `InstanceData`.
 
     `gt_tips`: points (N, 2), and where the source knows them `cnr` (N,), `z_um` (N,) above the
-    focus, and `direction` (N, 2), a unit vector from the tip back along the shaft.
+    focus, and `direction` (N, 2), a unit vector from the tip back along the shaft. Where there are
+    several kinds of objects, `kind` (N,) long.
     `pred_tips`: points (M, 2) and scores (M,) in [0, 1], every candidate, best first; of detectors
-    that predict them also `covariance` (M, 2, 2) px^2, `direction` and `z_um`.
+    that predict them also `covariance` (M, 2, 2) px^2, `direction`, `z_um` and `kind`.
+    `mask` (H, W) bool, of sets with a region of interest: original pixels in which objects count.
     `score_threshold`: the detector's own operating point; `detected` are the candidates above it.
     """
 
@@ -69,7 +71,10 @@ def _turn_back(
     fields: dict[str, torch.Tensor], order: torch.Tensor, linear: torch.Tensor
 ) -> dict[str, torch.Tensor]:
     """Return the fields in `order` and in original pixels, to which `linear` (2, 2) leads."""
-    back = {name: values[order].float().cpu() for name, values in fields.items()}
+    back = {
+        name: values.float() if values.is_floating_point() else values
+        for name, values in ((name, values[order].cpu()) for name, values in fields.items())
+    }
     if 'covariance' in back:
         back['covariance'] = linear @ back['covariance'] @ linear.mT
     if 'direction' in back:

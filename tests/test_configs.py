@@ -13,7 +13,8 @@ ROOT = Path(__file__).parent.parent / 'configs'
 # labelled.py has no images before someone gives it a folder: test_crossval.py builds it.
 ALL = sorted(p for p in ROOT.rglob('[!_]*.py') if '_base_' not in p.parts and p.stem != 'labelled')
 ENHANCERS = [p for p in ALL if p.parent.name == 'enhancers']
-CONFIGS = [p for p in ALL if p not in ENHANCERS]
+BEADS = [p for p in ALL if p.stem.startswith('midasmap')]
+CONFIGS = [p for p in ALL if p not in ENHANCERS + BEADS]
 
 
 NARROW = {
@@ -76,6 +77,27 @@ def test_enhancer_config_builds_trains_and_enhances(path):
     metric = METRICS.build(config.test_evaluator)
     metric.process(batch, [sample.to_dict()])
     assert 0 < metric.evaluate(1)['image/ssim_before'] <= 1
+
+
+@pytest.mark.parametrize('path', BEADS, ids=lambda p: p.stem)
+def test_bead_config_builds_trains_and_predicts(path):
+    config = Config.fromfile(path)
+    with torch.device('meta'):
+        MODELS.build(config.model)
+    narrow(config.model)
+    config.model.encoder.channels = 16
+    scene = dict(micrographs=1, size=(80, 96), beads=4)
+    config.train_dataloader.dataset.update(scene, patch=64)
+    config.test_dataloader.dataset.update(scene)
+    _, sample = train_and_predict(config)
+    assert len(sample.pred_tips.kind) == len(sample.pred_tips.points)
+    dataset, metric = (
+        DATASETS.build(config.test_dataloader.dataset),
+        METRICS.build(config.test_evaluator),
+    )
+    assert dataset[0]['inputs'].shape == (1, 80, 96)
+    metric.process(None, [sample.to_dict()])
+    assert 'kind/f1@5px' in metric.evaluate(1)
 
 
 def test_a_part_can_be_named_by_a_string():

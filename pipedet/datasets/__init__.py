@@ -1,6 +1,7 @@
 """Datasets and the transforms of their pipelines."""
 
 from pipedet.datasets.base import TipDataset
+from pipedet.datasets.beads import BeadMicrographs, BeadPatches, PackBeads
 from pipedet.datasets.corrupted import CorruptedPipettes
 from pipedet.datasets.joint import JointPipettes
 from pipedet.datasets.packing import PackTips, Photometric

@@ -6,5 +6,7 @@ from pipedet.engine.hooks import PictureGrid, SaveCheckpoint
 from pipedet.engine.loops import LossValLoop, StagedTrainLoop
 from pipedet.engine.optim import Muon
 from pipedet.engine.players import PlayersConstructor
+from pipedet.engine.rates import PartRates
 from pipedet.engine.runner import TipRunner
 from pipedet.engine.schedules import HoldThenLinear, Plateau, WarmupCosine
+from pipedet.engine.stages import Patience

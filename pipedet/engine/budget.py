@@ -11,7 +11,8 @@ from itertools import cycle, islice
 import torch
 
 from pipedet.datasets import DatasetError, TipDataset
-from pipedet.engine.loops import Stage, StagedTrainLoop
+from pipedet.engine.loops import StagedTrainLoop
+from pipedet.engine.stages import Stage
 from pipedet.models.parts import unwrap
 from pipedet.models.tip_detector import TipDetector
 

@@ -8,7 +8,6 @@ what is random inside the model, so a run stopped anywhere and resumed repeats a
 import signal
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -19,31 +18,13 @@ from torch.utils.data import DataLoader
 
 from pipedet.datasets import DatasetError, EpochSampler
 from pipedet.engine.players import optimisers
+from pipedet.engine.stages import Stage, build_stage
 from pipedet.engine.stopping import Stopped, StopRequest
 from pipedet.models.parts import unwrap
-from pipedet.registry import HOOKS, LOOPS
+from pipedet.registry import LOOPS
 from pipedet.structures import TipDataSample, split_unread
 
 MAX_UNREAD = 0.01  # share of a training set whose images may turn out to be unreadable
-
-
-@dataclass
-class Stage:
-    """One stage of a recipe.
-
-    `share_s` is its share of a wall-clock budget, None without one; `step_s` what a step was
-    measured to take.
-    """
-
-    name: str
-    parts: Sequence[str]
-    epochs: int
-    lr: float
-    schedule: object
-    share_s: float | None = None
-    step_s: float | None = None
-    elapsed_s: float = 0.0
-    iters_done: int = 0
 
 
 @LOOPS.register_module()
@@ -53,7 +34,8 @@ class StagedTrainLoop(BaseLoop):
     Args:
         runner: the runner.
         dataloader: of the training set; its dataset and sampler are told the epoch.
-        stages: dicts of name, parts, epochs, lr, schedule (the fields of `Stage`).
+        stages: dicts of name, parts, epochs, lr, schedule, and a `patience` if it may end early
+            (the fields of `Stage`).
         val_interval: epochs between validations; the end of a stage is always validated.
     """
 
@@ -66,7 +48,7 @@ class StagedTrainLoop(BaseLoop):
                 "the training dataloader's sampler must be pipedet.datasets.EpochSampler, because "
                 'a run that stopped in the middle of an epoch goes on from there'
             )
-        self.stages = [Stage(**s | dict(schedule=HOOKS.build(s['schedule']))) for s in stages]
+        self.stages = [build_stage(stage) for stage in stages]
         self.val_interval = val_interval
         self.stage_index, self.stage_epoch = 0, 0
         self.epoch, self.iter = 0, 0
@@ -112,10 +94,7 @@ class StagedTrainLoop(BaseLoop):
             iter=self.iter,
             batch=self.batch,
             validation=self.validation,
-            stages=[
-                dict(elapsed_s=s.elapsed_s, iters_done=s.iters_done, **s.schedule.state_dict())
-                for s in self.stages
-            ],
+            stages=[stage.state_dict() for stage in self.stages],
         )
 
     def load_state_dict(self, state: dict) -> None:
@@ -124,8 +103,7 @@ class StagedTrainLoop(BaseLoop):
         self.epoch, self.iter, self.batch = state['epoch'], state['iter'], state['batch']
         self.validation = state['validation']
         for stage, saved in zip(self.stages, state['stages'], strict=True):
-            stage.elapsed_s, stage.iters_done = saved['elapsed_s'], saved['iters_done']
-            stage.schedule.load_state_dict(saved)
+            stage.load_state_dict(saved)
 
     def _enter(self) -> None:
         stage = self.stage
@@ -139,6 +117,8 @@ class StagedTrainLoop(BaseLoop):
         )
 
     def _leave(self) -> None:
+        if self.stage.has_lost_patience:
+            self.runner.logger.info(f'stage {self.stage.name!r} ends early: {self.stage.patience}')
         self.stage_index, self.stage_epoch = self.stage_index + 1, 0
 
     def expected_iters(self, stage: Stage) -> int:
@@ -153,6 +133,8 @@ class StagedTrainLoop(BaseLoop):
     def _progress(self) -> float:
         """Share of the stage done: by iterations, or by the clock where there is a budget."""
         stage = self.stage
+        if stage.has_lost_patience:
+            return 1.0
         by_iters = stage.iters_done / (stage.epochs * len(self.dataloader))
         by_clock = stage.elapsed_s / stage.share_s if stage.share_s else 0.0
         return max(by_iters, by_clock)
@@ -238,13 +220,13 @@ class StagedTrainLoop(BaseLoop):
         lr = self.stage.lr * self.stage.schedule.factor(self._progress())
         for optimiser in optimisers(self.runner.optim_wrapper):
             for group in optimiser.param_groups:
-                group['lr'] = lr
+                group['lr'] = lr * group.get('share', 1.0)
 
     def _validate_if_due(self) -> None:
         last = self.stage_epoch >= self.stage.epochs or self._progress() >= 1
         if last or self.stage_epoch % self.val_interval == 0:
             self.validation = self.runner.val_loop.run()
-            self.stage.schedule.after_validation(self.validation['loss'])
+            self.stage.after_validation(self.validation)
 
 
 @LOOPS.register_module()

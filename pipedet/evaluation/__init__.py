@@ -1,6 +1,7 @@
 """How well tips are found: two protocols, their summary, mmengine's metric, and the report."""
 
 from pipedet.evaluation.image_metric import EnhancementMetric
+from pipedet.evaluation.kind_metric import KindMetric
 from pipedet.evaluation.metrics import TipMetric
 from pipedet.evaluation.protocols import TipRecord, known_count, open_count
 from pipedet.evaluation.report import read_records, write_report
@@ -15,6 +16,7 @@ from pipedet.evaluation.summary import (
 
 __all__ = [
     'EnhancementMetric',
+    'KindMetric',
     'TipMetric',
     'TipRecord',
     'bootstrap',

@@ -1,5 +1,8 @@
 """Detectors and the parts that they are assembled from."""
 
+from pipedet.models.bifpn import TimmBiFPN
+from pipedet.models.center_head import CenterHead
+from pipedet.models.center_net import CenterNet
 from pipedet.models.detectors import (
     CoarseToFineDetector,
     DirectDetector,

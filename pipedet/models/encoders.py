@@ -64,15 +64,7 @@ class TimmPyramid(nn.Module):
         super().__init__()
         self.contrast = LocalContrast(contrast_radii)
         size = {} if image_size is None else dict(img_size=image_size)
-        self.net = create_backbone(
-            name,
-            pretrained,
-            in_chans=self.contrast.channels,
-            features_only=True,
-            out_indices=tuple(levels),
-            **size,
-        )
-        _drop_unused_stages(self.net)
+        self.net = create_levels(name, levels, pretrained, in_chans=self.contrast.channels, **size)
         if patch_stem:
             _begin_with_patches(self.net, self.contrast.channels)
         self.channels = channels
@@ -92,15 +84,39 @@ class TimmPyramid(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 1, H, W) -> (B, channels, H / stride, W / stride)."""
-        levels = self.net(self.contrast(images))
-        if getattr(self.net, 'output_fmt', 'NCHW') == 'NHWC':
-            levels = [level.permute(0, 3, 1, 2) for level in levels]
+        levels = feature_maps(self.net, self.contrast(images))
         features = [side(f) for side, f in zip(self.laterals, levels, strict=True)]
         merged = features[-1]
         for finer, merge in zip(reversed(features[:-1]), self.merges, strict=True):
             merged = F.interpolate(merged.relu(), size=finer.shape[-2:], mode='bilinear')
             merged = merge(finer + merged)
         return merged
+
+
+def create_levels(
+    name: str, levels: tuple[int, ...], pretrained: bool | str, **options
+) -> nn.Module:
+    """Create a timm backbone that returns some of its feature maps, and ends with the last of them.
+
+    Args:
+        name: a timm model name with `features_only` support.
+        levels: which feature maps, finest first.
+        pretrained: see `create_backbone`.
+        options: see `create_backbone`.
+    """
+    net = create_backbone(
+        name, pretrained, features_only=True, out_indices=tuple(levels), **options
+    )
+    _drop_unused_stages(net)
+    return net
+
+
+def feature_maps(net: nn.Module, images: Tensor) -> list[Tensor]:
+    """Return the maps (B, C_i, h_i, w_i) of a backbone of `create_levels`, finest first."""
+    levels = net(images)
+    if getattr(net, 'output_fmt', 'NCHW') == 'NHWC':
+        levels = [level.permute(0, 3, 1, 2) for level in levels]
+    return levels
 
 
 def _drop_unused_stages(net: nn.Module) -> None:

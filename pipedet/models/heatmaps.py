@@ -67,13 +67,14 @@ def find_peaks(
         stride: input pixels per cell.
         radius: a peak is the highest cell within so many cells.
         refine: 'parabola' through the logarithm of the neighbours, exact for a Gaussian (DARK,
-            Zhang et al. 2020); 'centroid' of the cells within `radius`, a soft-argmax of each peak.
+            Zhang et al. 2020); 'centroid' of the cells within `radius`, a soft-argmax of each peak;
+            'none' for the centre of the highest cell, where something else knows the rest.
 
     Returns:
         points (B, K, 2) in input pixels and scores (B, K), best first; score 0: no such peak.
     """
-    if refine not in ('parabola', 'centroid'):
-        raise ValueError(f"refine is 'parabola' or 'centroid', not {refine!r}")
+    if refine not in ('parabola', 'centroid', 'none'):
+        raise ValueError(f"refine is 'parabola', 'centroid' or 'none', not {refine!r}")
     heatmap = heatmap.float()
     width = heatmap.shape[-1]
     log = heatmap.clamp(min=1e-8).log()
@@ -96,6 +97,8 @@ def find_peaks(
 
     if refine == 'centroid':
         x, y = _centroids(heatmap, cells, radius)
+    elif refine == 'none':
+        x, y = cells % width, cells // width
     else:
         shift_x = 0.5 * (at(right) - at(left)) / at(curve_x).clamp(min=1e-4)
         shift_y = 0.5 * (at(below) - at(above)) / at(curve_y).clamp(min=1e-4)

@@ -21,3 +21,17 @@ def mean_of_views(maps: Tensor) -> Tensor:
     views = maps.unflatten(0, (8, -1))
     back = [view.rot90(-(i % 4), _AXES) for i, view in enumerate(views)]
     return (sum(back[:4]) + sum(back[4:]).flip(-1)) / 8
+
+
+def mean_of_vector_views(maps: Tensor) -> Tensor:
+    """Return the mean of maps of (x, y) vectors, which turn with the image.
+
+    (8 B, 2, n, n) of `eight_views` -> (B, 2, n, n).
+    """
+    views = []
+    for i, view in enumerate(maps.unflatten(0, (8, -1))):
+        x, y = view.unbind(dim=1)
+        for _ in range(i % 4):  # a quarter turn of `rot90` made (x, y) into (y, -x)
+            x, y = -y, x
+        views.append(torch.stack([-x if i >= 4 else x, y], dim=1))
+    return mean_of_views(torch.cat(views))

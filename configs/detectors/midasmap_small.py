@@ -1,0 +1,26 @@
+"""MidasMap for minutes on two CPU cores: a light encoder, narrow maps, small micrographs.
+
+One phase at one rate: random weights need no protection. Muon learns from fewer patches than AdamW.
+"""
+
+from mmengine.config import read_base
+
+from pipedet.engine import Muon
+
+with read_base():
+    from .midasmap import *
+
+model.encoder.update(name='mobilenetv4_conv_small', levels=(1, 2, 3), channels=32)
+model.head.hidden = 32
+small = dict(size=(384, 400), beads=24)
+train_dataloader.update(batch_size=16, num_workers=0, persistent_workers=False)
+train_dataloader.dataset.update(small, length=800, patch=128)
+val_dataloader.update(num_workers=0, persistent_workers=False)
+val_dataloader.dataset.update(small, micrographs=4)
+test_dataloader.num_workers = 0
+test_dataloader.dataset.update(small, micrographs=20)
+optim_wrapper = dict(
+    type=FiniteOptimWrapper, optimizer=dict(type=Muon, lr=0.02), clip_grad=dict(max_norm=1.0)
+)
+train_cfg.stages = [dict(name='all', parts=('encoder', 'head'), epochs=12, lr=0.02,
+                         schedule=dict(type=WarmupCosine, warmup=0.05))]  # fmt: skip
