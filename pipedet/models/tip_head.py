@@ -100,7 +100,11 @@ class TipHead(nn.Module):
         """
         heatmap = blur(maps[:, :1].sigmoid(), self.blur)
         peaks, scores = find_peaks(
-            heatmap, max_tips=max_tips, stride=self.stride, radius=self.radius
+            heatmap,
+            max_tips=max_tips,
+            stride=self.stride,
+            radius=self.radius,
+            refine='none',
         )
         width, height = maps.shape[-1], maps.shape[-2]
         cells = ((peaks + 0.5) / self.stride - 0.5).round().long()
