@@ -40,7 +40,15 @@ setup(
     extras_require={
         'rivals': RIVALS,
         'tune': TUNE,
-        'test': ['pytest>=8', 'hypothesis>=6.100', 'ruff>=0.6', 'bandit>=1.8', *RIVALS, *TUNE],
+        'test': [
+            'pytest>=8',
+            'pytest-xdist>=3.5',
+            'hypothesis>=6.100',
+            'ruff>=0.6',
+            'bandit>=1.8',
+            *RIVALS,
+            *TUNE,
+        ],
     },
     entry_points={'console_scripts': ['pipedet=pipedet.cli:main']},
 )

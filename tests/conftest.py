@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -5,6 +7,7 @@ from hypothesis import HealthCheck, settings
 
 # Small tensors are slower on many threads, and the last bits of a sum depend on their number.
 torch.set_num_threads(1)
+os.environ['OMP_NUM_THREADS'] = '1'  # the processes that tests start have a core each too
 
 
 @pytest.fixture(autouse=True)

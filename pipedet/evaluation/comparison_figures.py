@@ -88,6 +88,7 @@ def _plot_costs(own: dict[str, Any], costs: dict[str, Any], out: Path) -> None:
             front.append((time_ms, accuracy))
             best = accuracy
     axes.plot(*zip(*front, strict=True), color='tab:blue', linewidth=0.8)
+    axes.margins(x=0.15)  # room for the names
     axes.set(
         xscale='log',
         xlabel='median latency of one image, ms',

@@ -82,14 +82,14 @@ def find_peaks(
     left, right = around[..., 1:-1, :-2], around[..., 1:-1, 2:]
     above, below = around[..., :-2, 1:-1], around[..., 2:, 1:-1]
     curve_x, curve_y = 2 * log - left - right, 2 * log - above - below
-    highest = F.max_pool2d(heatmap, 2 * radius + 1, stride=1, padding=radius)
+    highest = _highest_within(heatmap, radius)
     # On the border one neighbour is missing, so the curvature along the border decides alone.
     is_peak = (heatmap == highest) & (curve_x > 1e-4) & (curve_y > 1e-4) & heatmap.isfinite()
     # A tip halfway between cells makes two of equal height: the first one stands for both.
     count = heatmap[0].numel()
     order = torch.arange(count, 0, -1, device=heatmap.device, dtype=heatmap.dtype)
     order = torch.where(is_peak, order.view_as(heatmap[0]), 0)
-    is_peak &= order == F.max_pool2d(order, 2 * radius + 1, stride=1, padding=radius)
+    is_peak &= order == _highest_within(order, radius)
     scores, cells = torch.where(is_peak, heatmap, 0).flatten(1).topk(max_tips)
 
     def at(values: Tensor) -> Tensor:
@@ -105,6 +105,13 @@ def find_peaks(
         x = cells % width + shift_x.clamp(-0.5, 0.5)
         y = cells // width + shift_y.clamp(-0.5, 0.5)
     return (torch.stack([x, y], dim=-1) + 0.5) * stride - 0.5, scores
+
+
+def _highest_within(values: Tensor, radius: int) -> Tensor:
+    """Return the highest of each cell's square neighbourhood: of columns of the highest of rows."""
+    side = 2 * radius + 1
+    rows = F.max_pool2d(values, (1, side), stride=1, padding=(0, radius))
+    return F.max_pool2d(rows, (side, 1), stride=1, padding=(radius, 0))
 
 
 def _centroids(heatmap: Tensor, cells: Tensor, radius: int) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,12 @@
+"""TipNet, medium: a deeper backbone that sees farther, and a mean over eight views."""
+
+from mmengine.config import read_base
+
+with read_base():
+    from .tipnet_s import *
+
+model.encoder.update(
+    name='mobilenetv4_conv_medium', levels=(1, 2, 3, 4), channels=64, patch_stem=False
+)
+model.head.hidden = 64
+model.average_views = True
