@@ -25,7 +25,8 @@ import reliability
     ids=lambda value: getattr(value, '__name__', None),
 )
 def test_every_case_of_an_experiment_passes(tmp_path, experiment, options):
-    for folder in (tmp_path, *tmp_path.parents[:2]):
+    own = [p for p in (tmp_path, *tmp_path.parents) if 'pytest-of-' in str(p)]
+    for folder in own:
         folder.chmod(0o755)  # bad_disks works as nobody, who must get in
     result = experiment(tmp_path, **options)
     assert result['passed'] == result['of'] > 0, result

@@ -1,0 +1,81 @@
+"""The models that come with pipedet: they load, find tips, and say when they do not know."""
+
+import csv
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+import pipedet
+from pipedet import zoo
+from pipedet.cli import main
+from pipedet.synthesis import draw_scene
+
+
+@pytest.fixture(scope='module')
+def localise():
+    return pipedet.load()
+
+
+def clear_scenes(count=6):
+    return [draw_scene('clear', seed=77, epoch=0, index=8 * i) for i in range(count)]
+
+
+def test_every_model_has_weights_a_card_and_fits_a_mail():
+    assert 'tipnet_s' in zoo.names()
+    for name in zoo.names():
+        folder = zoo.HERE / name
+        assert (folder / zoo.WEIGHTS).stat().st_size < 8 << 20
+        assert all(
+            word in (folder / zoo.CARD).read_text() for word in ('Trained', 'Limits', 'seed')
+        )
+        json.loads((folder / zoo.CONFIG).read_text())
+
+
+def test_unknown_models_are_named():
+    with pytest.raises(ValueError, match='tipnet_s'):
+        pipedet.load('tipnet_xxl')
+
+
+def test_clear_tips_are_found_with_all_that_is_known_of_them(localise):
+    found, total = 0, 0
+    for drawn in clear_scenes():
+        size = float(drawn.scene.pixel_size_um[0])
+        tips = localise(drawn.capture(), (size, size))
+        apart = np.linalg.norm(drawn.tips.numpy()[:, None] - tips.points_px[None], axis=-1) * size
+        found, total = found + (apart < 5).any(axis=1).sum(), total + len(apart)
+        assert tips.abstained is None
+        assert np.allclose(tips.points_um, tips.points_px * size)
+        assert (np.linalg.eigvalsh(tips.covariance_px) > 0).all()
+        assert np.allclose(np.linalg.norm(tips.direction, axis=1), 1, atol=1e-4)
+    assert found > 0.6 * total
+
+
+def test_frames_of_another_shape_are_read_in_place(localise):
+    drawn = clear_scenes(1)[0]
+    image = drawn.capture()
+    wide = np.pad(image, ((0, 0), (0, 87)), mode='edge')
+    alone, padded = localise(image, (0.7, 0.7)), localise(wide, (0.7, 0.7))
+    for point in alone.points_px[alone.scores > 0.7]:
+        assert np.linalg.norm(padded.points_px - point, axis=1).min() < 2
+
+
+def test_what_cannot_be_judged_is_not(localise):
+    uniform = localise(np.full((256, 256), 7, np.uint8))
+    assert uniform.abstained and len(uniform.points_px) == 0
+    checks = (np.indices((256, 256)) // 16).sum(axis=0) % 2 * 200
+    strange = localise(checks.astype(np.uint8))
+    assert 'unlike' in strange.abstained and len(strange.scores) == 0
+
+
+def test_predict_needs_no_config(tmp_path):
+    drawn = clear_scenes(1)[0]
+    cv2.imwrite(str(tmp_path / 'frame.png'), drawn.capture())
+    cv2.imwrite(str(tmp_path / 'flat.png'), np.zeros((64, 64), np.uint8))
+    main(['predict', str(tmp_path), '--out', str(tmp_path / 'out'), '--pixel-size-um', '0.7'])
+    with open(tmp_path / 'out' / 'predictions.csv') as file:
+        rows = list(csv.DictReader(file))
+    assert rows and {row['image'] for row in rows} == {'frame.png'}
+    assert all(float(row['sd_x_px']) > 0 for row in rows)
+    assert len(list((tmp_path / 'out' / 'overlays').glob('*.png'))) == 2
