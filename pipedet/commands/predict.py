@@ -154,6 +154,6 @@ def _overlay(image: np.ndarray, tips: Tips) -> np.ndarray:
         predicted=tips.points_px,
         scores=tips.scores,
         threshold=0.0,
-        caption=tips.abstained or f'{len(tips.scores)} tips',
+        caption=tips.abstained or f'tips: {len(tips.scores)}',
         zoom=min(8, max(1, round(480 / min(image.shape)))),  # small frames are enlarged
     )

@@ -10,7 +10,7 @@ import torch
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from pipedet.models.heatmap_head import PRIOR_LOGIT
+from pipedet.models.heatmap_head import PRIOR_LOGIT, branch
 from pipedet.models.heatmaps import draw_gaussians, find_peaks
 from pipedet.registry import MODELS
 
@@ -44,8 +44,8 @@ class CenterHead(nn.Module):
         offset_weight: float,
     ) -> None:
         super().__init__()
-        self.heat = _branch(in_channels, hidden, kinds)
-        self.offset = _branch(in_channels, hidden, 2)
+        self.heat = branch(in_channels, hidden, kinds)
+        self.offset = branch(in_channels, hidden, 2)
         nn.init.constant_(self.heat[-1].bias, PRIOR_LOGIT)
         nn.init.zeros_(self.offset[-1].weight)  # a fresh head says: amid the cell
         nn.init.zeros_(self.offset[-1].bias)
@@ -152,9 +152,3 @@ def suppress(points: Tensor, scores: Tensor, distance: float) -> Tensor:
     for best in range(scores.shape[1]):
         stays[:, best + 1 :] &= ~(near[:, best, best + 1 :] & stays[:, best, None])
     return scores * torch.zeros_like(stays).scatter(1, order, stays)
-
-
-def _branch(in_channels: int, hidden: int, out_channels: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(in_channels, hidden, 3, padding=1), nn.ReLU(), nn.Conv2d(hidden, out_channels, 1)
-    )

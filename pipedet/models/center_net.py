@@ -8,7 +8,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from pipedet.models.symmetry import eight_views, mean_of_vector_views, mean_of_views
-from pipedet.models.tip_detector import TipDetector
+from pipedet.models.tip_detector import TipDetector, on_top_of
 from pipedet.models.windows import windowed
 from pipedet.registry import MODELS
 
@@ -47,9 +47,7 @@ class CenterNet(TipDetector):
     ) -> None:
         super().__init__(enhancer=enhancer, score_threshold=score_threshold)
         self.encoder = MODELS.build(encoder)
-        self.head = MODELS.build(
-            head | dict(in_channels=self.encoder.channels, stride=self.encoder.stride)
-        )
+        self.head = on_top_of(self.encoder, head)
         if not 0 <= overlap < window or window % 32 or overlap % 32:
             raise ValueError(
                 f'window {window} and overlap {overlap} must be multiples of 32, the largest '

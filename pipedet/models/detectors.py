@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from pipedet.models.novelty import Novelty
 from pipedet.models.symmetry import eight_views, mean_of_views
-from pipedet.models.tip_detector import TipDetector
+from pipedet.models.tip_detector import TipDetector, on_top_of
 from pipedet.models.tip_views import mean_of_tip_views, square_views
 from pipedet.registry import MODELS
 from pipedet.structures import TipDataSample
@@ -37,7 +37,7 @@ class HeatmapDetector(TipDetector):
     ) -> None:
         super().__init__(enhancer=enhancer, score_threshold=score_threshold)
         self.encoder = MODELS.build(encoder)
-        self.coarse = _on_top_of(self.encoder, coarse)
+        self.coarse = on_top_of(self.encoder, coarse)
         self.max_tips = max_tips
         self.average_views = average_views
 
@@ -88,7 +88,7 @@ class CoarseToFineDetector(TipDetector):
     ) -> None:
         super().__init__(enhancer=enhancer, score_threshold=score_threshold)
         self.encoder = MODELS.build(encoder)
-        self.coarse = _on_top_of(self.encoder, coarse)
+        self.coarse = on_top_of(self.encoder, coarse)
         self.fine = MODELS.build(fine)
 
     def _forward(self, inputs: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
@@ -151,10 +151,6 @@ def _note_overlap(data_samples: list[TipDataSample], head: nn.Module, logits: Te
             sample.set_metainfo(dict(heatmap_iou=overlap))
 
 
-def _on_top_of(encoder: nn.Module, head: dict) -> nn.Module:
-    return MODELS.build(head | dict(in_channels=encoder.channels, stride=encoder.stride))
-
-
 @MODELS.register_module()
 class TipNet(TipDetector):
     """Encoder and `TipHead`: any number of tips, each with its covariance, direction and height.
@@ -181,7 +177,7 @@ class TipNet(TipDetector):
     ) -> None:
         super().__init__(enhancer=enhancer, score_threshold=score_threshold)
         self.encoder = MODELS.build(encoder)
-        self.head = _on_top_of(self.encoder, head)
+        self.head = on_top_of(self.encoder, head)
         self.novelty = Novelty(self.encoder.channels)
         self.max_tips = max_tips
         self.average_views = average_views

@@ -101,3 +101,10 @@ class HeatmapHead(nn.Module):
             radius=self.radius,
             refine=self.refine,
         )
+
+
+def branch(in_channels: int, hidden: int, out_channels: int) -> nn.Sequential:
+    """Return the convolutions of one head: 3x3, ReLU, 1x1."""
+    return nn.Sequential(
+        nn.Conv2d(in_channels, hidden, 3, padding=1), nn.ReLU(), nn.Conv2d(hidden, out_channels, 1)
+    )

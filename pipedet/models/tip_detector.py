@@ -6,7 +6,7 @@ Losses and predictions are both made from the outputs of one `_forward`.
 from abc import abstractmethod
 
 from mmengine.structures import InstanceData
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipedet.models.parts import StagedModel
 from pipedet.models.preprocessor import TipPreprocessor
@@ -161,3 +161,8 @@ def build_detector(config: dict) -> TipDetector:
         )
     model.refuse_labels()
     return model
+
+
+def on_top_of(encoder: nn.Module, head: dict) -> nn.Module:
+    """Build a head for the channels and the stride of an encoder."""
+    return MODELS.build(head | dict(in_channels=encoder.channels, stride=encoder.stride))

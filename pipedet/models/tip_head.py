@@ -11,7 +11,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from pipedet.models.heatmap_head import PRIOR_LOGIT
+from pipedet.models.heatmap_head import PRIOR_LOGIT, branch
 from pipedet.models.heatmaps import blur, draw_gaussians, find_peaks
 from pipedet.registry import MODELS
 
@@ -56,8 +56,8 @@ class TipHead(nn.Module):
         score: tuple[float, float] = (1.0, 0.0),
     ) -> None:
         super().__init__()
-        self.heat = _branch(in_channels, hidden, 1)
-        self.describe = _branch(in_channels, hidden, _MAPS - 1)
+        self.heat = branch(in_channels, hidden, 1)
+        self.describe = branch(in_channels, hidden, _MAPS - 1)
         nn.init.constant_(self.heat[-1].bias, PRIOR_LOGIT)
         with torch.no_grad():  # maps of this branch begin at the second
             self.describe[-1].weight.mul_(0.1)
@@ -204,9 +204,3 @@ def _field(tips: list[InstanceData], name: str, size: int) -> Tensor:
 def _padded(rows: list[Tensor]) -> Tensor:
     """Pad with what is far outside the frame."""
     return pad_sequence([*rows], batch_first=True, padding_value=-1e4)
-
-
-def _branch(in_channels: int, hidden: int, out_channels: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(in_channels, hidden, 3, padding=1), nn.ReLU(), nn.Conv2d(hidden, out_channels, 1)
-    )
