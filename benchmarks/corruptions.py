@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
+from runs import name_of
 from scipy.stats import beta
 from tables import rewrite
 from torch.utils.data import DataLoader
@@ -51,11 +52,6 @@ def main(runs: list[Path], scenes: int, empty: int) -> None:
     )
     (HERE / 'results' / 'corruptions.json').write_text(json.dumps(found, indent=1) + '\n')
     rewrite(HERE / 'README.md', 'corruptions', to_markdown(found))
-
-
-def name_of(run: Path) -> str:
-    """Name a run by its folder; a calibrated one by the folder above."""
-    return run.parent.name if run.name == 'calibrated' else run.name
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from runs import name_of
 
 from pipedet.evaluation import known_count, read_records
 from pipedet.synthesis.frozen import frozen_scene
@@ -31,8 +32,9 @@ def main(run: Path) -> None:
     """Measure, write and plot one run."""
     records = [r for r in read_records(run / 'test' / 'records.json') if r.subset == 'standard']
     rows = [row for index, record in enumerate(records) for row in _tips(index, record)]
+    name = name_of(run)
     result = dict(
-        run=run.name,
+        run=name,
         set='standard',
         scenes=len(records),
         date=datetime.date.today().isoformat(),
@@ -42,8 +44,8 @@ def main(run: Path) -> None:
         ratio_median=_median_ratio(rows),
         by={name: _by(rows, name) for name in EDGES},
     )
-    (HERE / 'results' / f'limits_{run.name}.json').write_text(json.dumps(result, indent=1) + '\n')
-    _plot(rows, HERE / 'pictures' / f'limits_{run.name}.png', run.name)
+    (HERE / 'results' / f'limits_{name}.json').write_text(json.dumps(result, indent=1) + '\n')
+    _plot(rows, HERE / 'pictures' / f'limits_{name}.png', name)
     print(json.dumps(result, indent=1))
 
 

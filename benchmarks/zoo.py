@@ -41,7 +41,7 @@ def main(run: Path, name: str, real: list[Path], scenes: int) -> None:
         name=name,
         parameters=count_parameters(model),
         bytes=(run / 'model.safetensors').stat().st_size,
-        training=_training(run.parent),
+        trainings=_trainings(run.parent),
         calibration=json.loads((run / 'calibration.json').read_text()),
         device=device_name('cpu'),
         torch=torch.__version__,
@@ -136,6 +136,17 @@ def _height_errors(sample) -> torch.Tensor:
     return (sample.pred_tips.z_um[:1] - sample.gt_tips.z_um.cpu()).abs()
 
 
+def _trainings(run: Path) -> list[dict]:
+    """Return what is known of this training, and before it of those whose weights it began with."""
+    own, origin = _training(run), Config.fromfile(run / 'config.py').get('load_from')
+    if origin is None:
+        return [own]
+    if origin not in zoo.names():
+        raise ValueError(f'{run} began with weights of {origin}, of which nothing is known')
+    earlier = json.loads((HERE / 'results' / f'zoo_{origin}.json').read_text())['trainings']
+    return [training for training in earlier if training != own] + [own]
+
+
 def _training(run: Path) -> dict:
     """Return what a run says of its training; a run that was stopped says it in its checkpoint."""
     record = run / 'train.json'
@@ -157,7 +168,7 @@ def _training(run: Path) -> dict:
 
 def _card(found: dict) -> str:
     """Return the model card."""
-    training, seconds = found['training'], found['training']['train_s']
+    seconds, seen = (sum(t[key] for t in found['trainings']) for key in ('train_s', 'samples_seen'))
     lines = [
         f'# {found["name"]}',
         '',
@@ -165,10 +176,11 @@ def _card(found: dict) -> str:
         f'({found["bytes"] / 1e6:.1f} MB): any number of tips, each with a chance of being one, a '
         'covariance, the direction of its shaft and, in brightfield, its height above the focus.',
         '',
-        f'**Trained** on synthetic scenes alone: {training["data"]}. '
-        f'{training["samples_seen"]} images in {seconds / 3600:.1f} h on {training["device"]} '
-        f'(`pipedet {training["command"]}`), then `pipedet calibrate`; {found["date"]}, torch '
-        f'{found["torch"]}. No real image was trained on.',
+        f'**Trained** on synthetic scenes alone, {seen} images in {seconds / 3600:.1f} h, then '
+        f'`pipedet calibrate`; {found["date"]}, torch {found["torch"]}. No real image was trained '
+        'on.',
+        '',
+        *map(_round, found['trainings']),
         '',
         '| set | images | within 3 um, % | 5 (95 %) | 10 | mean error | median | F1@5 | ghosts | '
         'answers | ECE | 90 % ellipse holds | unfamiliar, % |',
@@ -197,6 +209,14 @@ def _card(found: dict) -> str:
         '',
     ]
     return '\n'.join(lines)
+
+
+def _round(training: dict) -> str:
+    images, minutes = training['samples_seen'], training['train_s'] / 60
+    return (
+        f'- `pipedet {training["command"]}`: {images} images in {minutes:.0f} min '
+        f'on {training["device"]}; {training["data"]}'
+    )
 
 
 def _row(name: str, row: dict) -> str:

@@ -246,3 +246,15 @@ def test_averaged_views_of_a_wide_image_keep_its_coordinates():
     with torch.no_grad():
         wide, tall = (model._final(x)[0] for x in (image, square))
     assert torch.allclose(wide, tall, atol=1e-5)
+
+
+def test_confidence_that_sorts_costs_least():
+    area = calibration.risk_coverage_area
+    assert area([0.9, 0.8, 0.7], [True, True, True]) == 0
+    assert area([0.2, 0.1], [False, False]) == 1
+    sorted_well, sorted_badly = (
+        area([0.9, 0.8, 0.7, 0.6], c) for c in ([1, 1, 0, 0], [0, 0, 1, 1])
+    )
+    assert math.isclose(sorted_well, (0 + 0 + 1 / 3 + 1 / 2) / 4)
+    assert sorted_badly > sorted_well
+    assert area([0.6, 0.9, 0.7, 0.8], [0, 1, 0, 1]) == sorted_well  # in any order

@@ -14,7 +14,7 @@ from mmengine.dataset import pseudo_collate
 from torch.utils.data import DataLoader
 
 from pipedet.commands.common import load_config
-from pipedet.engine.checkpoint import checkpoints, load_weights, save_weights
+from pipedet.engine.checkpoint import WEIGHTS, load_weights, newest_weights, save_weights
 from pipedet.engine.cpu import tune_cpu
 from pipedet.evaluation import calibration
 from pipedet.models.detectors import TipNet
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> None:
     if not isinstance(model, TipNet):
         raise ValueError(f'{args.config} is no TipNet: there is nothing to calibrate')
     folder = args.config.parent
-    weights = args.checkpoint or _newest(folder)
+    weights = args.checkpoint or newest_weights(folder)
     load_weights(weights, model)
     model.to(memory_format=torch.channels_last).eval()
 
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> None:
     out.mkdir(parents=True, exist_ok=True)
     config.work_dir = str(out)
     config.dump(out / 'config.py')
-    save_weights(out / 'model.safetensors', model)
+    save_weights(out / WEIGHTS, model)
     found = dict(
         weights=str(weights),
         scenes=args.scenes,
@@ -97,18 +97,9 @@ def _summaries(model: TipNet, config: Config, count: int) -> torch.Tensor:
     return torch.cat([model(inputs)[1] for inputs in batches])
 
 
-def _newest(folder: Path) -> Path:
-    done = folder / 'model.safetensors'
-    if done.is_file():
-        return done
-    saved = checkpoints(folder)
-    if not saved:
-        raise FileNotFoundError(f'no weights in {folder}: train first')
-    return saved[0]
-
-
 def _measure(judged: calibration.Judged) -> dict:
     return dict(
         calibration_error=calibration.calibration_error(judged.scores, judged.correct),
         coverage=calibration.coverage(judged),
+        risk_coverage_area=calibration.risk_coverage_area(judged.scores, judged.correct),
     )

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from pipedet.formats.digest import sha256_of
 
+WEIGHTS = 'model.safetensors'  # of a run that is done
 _PARTIAL, _DIGEST = '.part', '.sha256'
 
 
@@ -150,6 +151,21 @@ def save_weights(path: Path, model: nn.Module) -> None:
     """Write the weights alone, as safetensors."""
     state = {name: value.contiguous().cpu() for name, value in model.state_dict().items()}
     _write_whole(path, lambda partial: save_file(state, partial))
+
+
+def newest_weights(folder: Path) -> Path:
+    """Return the file with the newest weights of a run: what it ended with, or its checkpoint.
+
+    Raises:
+        FileNotFoundError: there are none.
+    """
+    done = folder / WEIGHTS
+    if done.is_file():
+        return done
+    saved = checkpoints(folder)
+    if not saved:
+        raise FileNotFoundError(f'no weights in {folder}: train first')
+    return saved[0]
 
 
 def load_weights(path: Path, model: nn.Module) -> None:

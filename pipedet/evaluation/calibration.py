@@ -109,6 +109,17 @@ def calibration_error(scores: Sequence[float], correct: Sequence[bool], bins: in
     return float(sum(gaps) / len(order))
 
 
+def risk_coverage_area(scores: Sequence[float], correct: Sequence[bool]) -> float:
+    """Return the share that is wrong among the k best scores, averaged over every k (AURC).
+
+    What it costs to let the detector speak only when it is sure of itself, whatever the threshold
+    (Geifman and El-Yaniv 2017): 0 where every right candidate scores above every wrong one, and
+    there are no wrong ones.
+    """
+    wrong = ~np.asarray(correct, bool)[np.argsort(-np.asarray(scores), kind='stable')]
+    return float((wrong.cumsum() / np.arange(1, len(wrong) + 1)).mean())
+
+
 def _squared(judged: Judged) -> np.ndarray:
     """Return squared Mahalanobis distances, (P,)."""
     solved = np.linalg.solve(judged.covariances, judged.offsets[..., None])[..., 0]

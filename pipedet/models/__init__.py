@@ -26,6 +26,7 @@ from pipedet.models.enhancers import (
     TopHat,
     UNetGenerator,
 )
+from pipedet.models.ensemble import SeedEnsemble
 from pipedet.models.grid_head import GridHead
 from pipedet.models.heatmap_head import HeatmapHead
 from pipedet.models.image_losses import MixedImageLoss

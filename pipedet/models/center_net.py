@@ -33,6 +33,8 @@ class CenterNet(TipDetector):
         ValueError: windows do not overlap as they should, or end amid a cell.
     """
 
+    draws_maps = True
+
     def __init__(
         self,
         *,

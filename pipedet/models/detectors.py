@@ -25,6 +25,8 @@ class HeatmapDetector(TipDetector):
         score_threshold: see `TipDetector`.
     """
 
+    draws_maps = True
+
     def __init__(
         self,
         *,

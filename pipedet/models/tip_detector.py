@@ -20,7 +20,12 @@ class TipDetector(StagedModel):
     Args:
         enhancer: config of an `Enhancement`, or None; stages do not train it.
         score_threshold: the operating point, the score from which a candidate counts as a tip.
+
+    Attributes:
+        draws_maps: whether its outputs are one tensor of maps, which may be averaged over copies.
     """
+
+    draws_maps = False
 
     def __init__(self, *, enhancer: dict | None, score_threshold: float) -> None:
         super().__init__(data_preprocessor=TipPreprocessor())

@@ -2,7 +2,7 @@
 
 `config.json` holds the model and what happens to an image before it, as data; `model.safetensors`
 the weights, beside it their SHA-256; `card.md` says what they were trained on, what they reach, and
-where they fail. `pipedet release` writes all of them.
+where they fail. `benchmarks/zoo.py` writes all of them.
 """
 
 import json
@@ -11,9 +11,10 @@ from pathlib import Path
 from mmengine.config import Config
 
 from pipedet.apis import TipLocaliser
+from pipedet.engine.checkpoint import WEIGHTS
 
 HERE = Path(__file__).parent
-WEIGHTS, CONFIG, CARD = 'model.safetensors', 'config.json', 'card.md'
+CONFIG, CARD = 'config.json', 'card.md'
 
 
 def names() -> list[str]:

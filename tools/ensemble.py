@@ -1,0 +1,8 @@
+"""`pipedet ensemble`, for those who did not install the console script."""
+
+import sys
+
+from pipedet.cli import main
+
+if __name__ == '__main__':
+    main(['ensemble', *sys.argv[1:]])
