@@ -10,9 +10,11 @@ import argparse
 import datetime
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import torch
+from card import card_of
 from mmengine.config import Config
 
 from pipedet import zoo
@@ -27,6 +29,8 @@ from pipedet.models.tip_detector import build_detector
 
 HERE = Path(__file__).parent
 KEYS = ('tip/acc@3um', 'tip/acc@5um', 'tip/acc@10um', 'tip/error_um', 'tip/median_um')
+STRICTER = (0.5, 0.7, 0.9)
+CHOICE = ('open/recall@5um', 'open/precision@5um', 'open/ghosts_per_image')
 OPEN = ('open/f1@5um', 'open/ghosts_per_image')
 
 
@@ -37,6 +41,10 @@ def main(run: Path, name: str, real: list[Path], scenes: int) -> None:
     model = build_detector(config.model)
     load_weights(run / 'model.safetensors', model)
     model.to(memory_format=torch.channels_last).eval()
+    predicted = {
+        kind: predictions(model, dataset)
+        for kind, dataset in _datasets(config.predict_pipeline, real, scenes).items()
+    }
     found = dict(
         name=name,
         parameters=count_parameters(model),
@@ -46,10 +54,8 @@ def main(run: Path, name: str, real: list[Path], scenes: int) -> None:
         device=device_name('cpu'),
         torch=torch.__version__,
         date=datetime.date.today().isoformat(),
-        sets={
-            kind: _measure(predictions(model, dataset))
-            for kind, dataset in _datasets(config.predict_pipeline, real, scenes).items()
-        },
+        sets={kind: _measure(samples) for kind, samples in predicted.items()},
+        thresholds=_thresholds(predicted, model.score_threshold),
     )
     (HERE / 'results' / f'zoo_{name}.json').write_text(json.dumps(found, indent=1) + '\n')
     folder = zoo.HERE / name
@@ -58,8 +64,8 @@ def main(run: Path, name: str, real: list[Path], scenes: int) -> None:
         shutil.copy(run / file, folder / file)
     data = _plain(dict(model=config.model, predict_pipeline=config.predict_pipeline))
     (folder / zoo.CONFIG).write_text(json.dumps(data, indent=1) + '\n')
-    (folder / zoo.CARD).write_text(_card(found))
-    print(_card(found))
+    (folder / zoo.CARD).write_text(card_of(found))
+    print(card_of(found))
 
 
 def _plain(value):
@@ -129,6 +135,23 @@ def _measure(samples: list) -> dict:
     return found
 
 
+def _thresholds(predicted: dict[str, list], own: float) -> list[dict]:
+    """Return what other thresholds than the model's own would find, and what of it is none."""
+    records = {
+        kind: [to_record(sample.to_dict()) for sample in samples]
+        for kind, samples in predicted.items()
+    }
+    rows = []
+    for threshold in (own, *STRICTER):
+        row = dict(threshold=threshold)
+        for kind, own_records in records.items():
+            strict = [replace(record, score_threshold=threshold) for record in own_records]
+            summary = summarise(strict)
+            row[kind] = {key: summary[key] for key in CHOICE if key in summary}
+        rows.append(row)
+    return rows
+
+
 def _height_errors(sample) -> torch.Tensor:
     """Return how far off the height of the best candidate is, of an image with one tip."""
     if len(sample.gt_tips) != 1 or not len(sample.pred_tips):
@@ -164,84 +187,6 @@ def _training(run: Path) -> dict:
         samples_seen=loop['iter'] * batch,
         data=data,
     )
-
-
-def _card(found: dict) -> str:
-    """Return the model card."""
-    seconds, seen = (sum(t[key] for t in found['trainings']) for key in ('train_s', 'samples_seen'))
-    lines = [
-        f'# {found["name"]}',
-        '',
-        f'A TipNet of {found["parameters"] / 1e6:.1f} M parameters '
-        f'({found["bytes"] / 1e6:.1f} MB): any number of tips, each with a chance of being one, a '
-        'covariance, the direction of its shaft and, in brightfield, its height above the focus.',
-        '',
-        f'**Trained** on synthetic scenes alone, {seen} images in {seconds / 3600:.1f} h, then '
-        f'`pipedet calibrate`; {found["date"]}, torch {found["torch"]}. No real image was trained '
-        'on.',
-        '',
-        *map(_round, found['trainings']),
-        '',
-        '| set | images | within 3 um, % | 5 (95 %) | 10 | mean error | median | F1@5 | ghosts | '
-        'answers | ECE | 90 % ellipse holds | unfamiliar, % |',
-        '|---|---|---|---|---|---|---|---|---|---|---|---|---|',
-    ]
-    for name, row in found['sets'].items():
-        lines.append(_row(name, row))
-        if 'CNR >= 1' in row:
-            lines.append(_row(f'{name}, CNR >= 1', row['CNR >= 1']))
-    heights = [f'{k}: {r["height_error_um"]:.1f}' for k, r in found['sets'].items() if
-               'height_error_um' in r]  # fmt: skip
-    lines += [
-        '',
-        'Known count for distances (as many answers as tips), open count for F1 and ghosts '
-        '(answers without a tip at 10 um, a frame). The first three sets are frozen; `crowded`, '
-        '`empty` and `brightfield` are drawn; folders of real images follow, their distances those '
-        'of images with a scale.',
-        f'Mean error of the height, um: {"; ".join(heights) or "not measured"}.',
-        '',
-        '**Limits.** Pixels of 0.5 to 1 um; others are scaled to that, and of an image without a '
-        'scale the shorter side is taken to be 256 pixels of about 0.75 um. Faint tips (CNR < 1) '
-        'are often missed. Heights mean something in brightfield only. The scores are chances on '
-        'scenes like those of training; on another rig check them before a robot moves. An image '
-        'unlike those of training is not answered (`abstained`), but not every such image is '
-        'noticed: see Pipette-C in benchmarks/.',
-        '',
-    ]
-    return '\n'.join(lines)
-
-
-def _round(training: dict) -> str:
-    images, minutes = training['samples_seen'], training['train_s'] / 60
-    return (
-        f'- `pipedet {training["command"]}`: {images} images in {minutes:.0f} min '
-        f'on {training["device"]}; {training["data"]}'
-    )
-
-
-def _row(name: str, row: dict) -> str:
-    def cell(key: str, digits: int = 1, factor: float = 1.0) -> str:
-        return f'{factor * row[key]:.{digits}f}' if key in row else '-'
-
-    low_high = ''
-    if 'interval@5um' in row:
-        low_high = ' ({:.1f} to {:.1f})'.format(*row['interval@5um'])
-    cells = [
-        name,
-        cell('images', 0),
-        cell('tip/acc@3um'),
-        cell('tip/acc@5um') + low_high,
-        cell('tip/acc@10um'),
-        cell('tip/error_um', 2),
-        cell('tip/median_um', 2),
-        cell('open/f1@5um'),
-        cell('open/ghosts_per_image', 3),
-        cell('answers', 0),
-        cell('calibration_error', 3),
-        cell('coverage', 2),
-        cell('abstained'),
-    ]
-    return '| ' + ' | '.join(cells) + ' |'
 
 
 if __name__ == '__main__':

@@ -3,11 +3,10 @@
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from pipedet.models.symmetry import eight_views, mean_of_vector_views, mean_of_views
+from pipedet.models.symmetry import mean_of_vector_views, mean_of_views, square_views
 from pipedet.models.tip_detector import TipDetector, on_top_of
 from pipedet.models.windows import windowed
 from pipedet.registry import MODELS
@@ -75,9 +74,7 @@ class CenterNet(TipDetector):
     def _mean_maps(self, inputs: Tensor) -> Tensor:
         """Return the mean maps of the eight views; offsets turn with them."""
         height, width = inputs.shape[-2:]
-        side = max(height, width)  # only a square can be turned
-        square = F.pad(inputs, (0, side - width, 0, side - height), mode='replicate')
-        maps = self._maps(eight_views(square))
+        maps = self._maps(square_views(inputs))
         heat, offset = maps[:, : self.head.kinds], maps[:, self.head.kinds :]
         mean = torch.cat([mean_of_views(heat), mean_of_vector_views(offset)], dim=1)
         return mean[..., : height // self.encoder.stride, : width // self.encoder.stride]

@@ -4,9 +4,9 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from pipedet.models.novelty import Novelty
-from pipedet.models.symmetry import eight_views, mean_of_views
+from pipedet.models.symmetry import eight_views, mean_of_views, square_views
 from pipedet.models.tip_detector import TipDetector, on_top_of
-from pipedet.models.tip_views import mean_of_tip_views, square_views
+from pipedet.models.tip_views import mean_of_tip_views
 from pipedet.registry import MODELS
 from pipedet.structures import TipDataSample
 

@@ -5,6 +5,7 @@ the eight views is more accurate than any one (as seed ensembles and MidasMap's 
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 _AXES = (-2, -1)
@@ -14,6 +15,13 @@ def eight_views(images: Tensor) -> Tensor:
     """(B, C, N, N) -> (8 B, C, N, N), view by view."""
     mirrored = (images, images.flip(-1))
     return torch.cat([view.rot90(turns, _AXES) for view in mirrored for turns in range(4)])
+
+
+def square_views(images: Tensor) -> Tensor:
+    """(B, C, H, W) -> (8 B, C, N, N), N the longer side: the last row or column goes on."""
+    height, width = images.shape[-2:]
+    side = max(height, width)
+    return eight_views(F.pad(images, (0, side - width, 0, side - height), mode='replicate'))
 
 
 def mean_of_views(maps: Tensor) -> Tensor:
@@ -34,4 +42,18 @@ def mean_of_vector_views(maps: Tensor) -> Tensor:
         for _ in range(i % 4):  # a quarter turn of `rot90` made (x, y) into (y, -x)
             x, y = -y, x
         views.append(torch.stack([-x if i >= 4 else x, y], dim=1))
+    return mean_of_views(torch.cat(views))
+
+
+def mean_of_matrix_views(maps: Tensor) -> Tensor:
+    """Return the mean of maps of symmetric matrices (xx, xy, yy), which turn with the image.
+
+    (8 B, 3, n, n) of `eight_views` -> (B, 3, n, n).
+    """
+    views = []
+    for i, view in enumerate(maps.unflatten(0, (8, -1))):
+        xx, xy, yy = view.unbind(dim=1)
+        if i % 2:  # an odd number of quarter turns swaps the axes and reverses one of them
+            xx, xy, yy = yy, -xy, xx
+        views.append(torch.stack([xx, -xy if i >= 4 else xy, yy], dim=1))
     return mean_of_views(torch.cat(views))

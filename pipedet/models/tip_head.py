@@ -177,9 +177,15 @@ def factor(spread: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return a, spread[..., 1], c
 
 
-def spread_of(precision: Tensor) -> Tensor:
+def precision(spread: Tensor) -> Tensor:
+    """Return the inverse covariances, (..., 3) as xx, xy, yy, of the spread maps (..., 3)."""
+    a, b, c = factor(spread)
+    return torch.stack([a.square(), a * b, b.square() + c.square()], dim=-1)
+
+
+def spread_of(precisions: Tensor) -> Tensor:
     """Return the spread maps (..., 3) of inverse covariances, (..., 3) as xx, xy, yy."""
-    xx, xy, yy = precision.unbind(dim=-1)
+    xx, xy, yy = precisions.unbind(dim=-1)
     a = xx.sqrt()
     b = xy / a
     return torch.stack([a.log(), b, (yy - b.square()).sqrt().log()], dim=-1)

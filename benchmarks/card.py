@@ -1,0 +1,94 @@
+"""The card of a model of the zoo: what was measured of it, as Markdown."""
+
+
+def card_of(found: dict) -> str:
+    """Return the model card."""
+    seconds, seen = (sum(t[key] for t in found['trainings']) for key in ('train_s', 'samples_seen'))
+    lines = [
+        f'# {found["name"]}',
+        '',
+        f'A TipNet of {found["parameters"] / 1e6:.1f} M parameters '
+        f'({found["bytes"] / 1e6:.1f} MB): any number of tips, each with a chance of being one, a '
+        'covariance, the direction of its shaft and, in brightfield, its height above the focus.',
+        '',
+        f'**Trained** on synthetic scenes alone, {seen} images in {seconds / 3600:.1f} h, then '
+        f'`pipedet calibrate`; {found["date"]}, torch {found["torch"]}. No real image was trained '
+        'on.',
+        '',
+        *map(_round, found['trainings']),
+        '',
+        '| set | images | within 3 um, % | 5 (95 %) | 10 | mean error | median | F1@5 | ghosts | '
+        'answers | ECE | 90 % ellipse holds | unfamiliar, % |',
+        '|---|---|---|---|---|---|---|---|---|---|---|---|---|',
+    ]
+    for name, row in found['sets'].items():
+        lines.append(_row(name, row))
+        if 'CNR >= 1' in row:
+            lines.append(_row(f'{name}, CNR >= 1', row['CNR >= 1']))
+    heights = [f'{k}: {r["height_error_um"]:.1f}' for k, r in found['sets'].items() if
+               'height_error_um' in r]  # fmt: skip
+    lines += [
+        '',
+        'Known count for distances (as many answers as tips), open count for F1 and ghosts '
+        '(answers without a tip at 10 um, a frame). The first three sets are frozen; `crowded`, '
+        '`empty` and `brightfield` are drawn; folders of real images follow, their distances those '
+        'of images with a scale.',
+        '',
+        'What other thresholds than its own (the first) would answer on `standard` and `empty`:',
+        '',
+        '| score from | found within 5 um, % | of the answers right, % | ghosts a frame, `empty` |',
+        '|---|---|---|---|',
+        *map(_choice, found['thresholds']),
+        '',
+        f'Mean error of the height, um: {"; ".join(heights) or "not measured"}.',
+        '',
+        '**Limits.** Pixels of 0.5 to 1 um; others are scaled to that, and of an image without a '
+        'scale the shorter side is taken to be 256 pixels of about 0.75 um. Faint tips (CNR < 1) '
+        'are often missed. Heights mean something in brightfield only. The scores are chances on '
+        'scenes like those of training; on another rig check them before a robot moves. An image '
+        'unlike those of training is not answered (`abstained`), but not every such image is '
+        'noticed: see Pipette-C in benchmarks/.',
+        '',
+    ]
+    return '\n'.join(lines)
+
+
+def _round(training: dict) -> str:
+    images, minutes = training['samples_seen'], training['train_s'] / 60
+    return (
+        f'- `pipedet {training["command"]}`: {images} images in {minutes:.0f} min '
+        f'on {training["device"]}; {training["data"]}'
+    )
+
+
+def _choice(row: dict) -> str:
+    standard, empty = row['standard'], row['empty']
+    return (
+        f'| {row["threshold"]:.2f} | {standard["open/recall@5um"]:.1f} | '
+        f'{standard["open/precision@5um"]:.1f} | {empty["open/ghosts_per_image"]:.3f} |'
+    )
+
+
+def _row(name: str, row: dict) -> str:
+    def cell(key: str, digits: int = 1, factor: float = 1.0) -> str:
+        return f'{factor * row[key]:.{digits}f}' if key in row else '-'
+
+    low_high = ''
+    if 'interval@5um' in row:
+        low_high = ' ({:.1f} to {:.1f})'.format(*row['interval@5um'])
+    cells = [
+        name,
+        cell('images', 0),
+        cell('tip/acc@3um'),
+        cell('tip/acc@5um') + low_high,
+        cell('tip/acc@10um'),
+        cell('tip/error_um', 2),
+        cell('tip/median_um', 2),
+        cell('open/f1@5um'),
+        cell('open/ghosts_per_image', 3),
+        cell('answers', 0),
+        cell('calibration_error', 3),
+        cell('coverage', 2),
+        cell('abstained'),
+    ]
+    return '| ' + ' | '.join(cells) + ' |'
