@@ -25,8 +25,11 @@ def card_of(found: dict) -> str:
         lines.append(_row(name, row))
         if 'CNR >= 1' in row:
             lines.append(_row(f'{name}, CNR >= 1', row['CNR >= 1']))
-    heights = [f'{k}: {r["height_error_um"]:.1f}' for k, r in found['sets'].items() if
-               'height_error_um' in r]  # fmt: skip
+    heights = [
+        f'{name} {row["height_error_um"]:.1f} ({row["height_error_of_zero_um"]:.1f})'
+        for name, row in found['sets'].items()
+        if 'height_error_um' in row
+    ]
     lines += [
         '',
         'Known count for distances (as many answers as tips), open count for F1 and ghosts '
@@ -40,14 +43,16 @@ def card_of(found: dict) -> str:
         '|---|---|---|---|',
         *map(_choice, found['thresholds']),
         '',
-        f'Mean error of the height, um: {"; ".join(heights) or "not measured"}.',
+        'Mean error of the height, um, and in brackets that of answering 0 always: '
+        f'{"; ".join(heights) or "not measured"}.',
         '',
         '**Limits.** Pixels of 0.5 to 1 um; others are scaled to that, and of an image without a '
         'scale the shorter side is taken to be 256 pixels of about 0.75 um. Faint tips (CNR < 1) '
-        'are often missed. Heights mean something in brightfield only. The scores are chances on '
-        'scenes like those of training; on another rig check them before a robot moves. An image '
-        'unlike those of training is not answered (`abstained`), but not every such image is '
-        'noticed: see Pipette-C in benchmarks/.',
+        'are often missed. Heights are learned in brightfield only; trust them where they beat the '
+        'brackets (how fast a look changes with height is a matter of the optics, of which one '
+        'image does not tell). The scores are chances on scenes like those of training; on another '
+        'rig check them before a robot moves. An image unlike those of training is not answered '
+        '(`abstained`), but not every such image is noticed: see Pipette-C in benchmarks/.',
         '',
     ]
     return '\n'.join(lines)

@@ -129,9 +129,11 @@ def _measure(samples: list) -> dict:
     if judged is not None and len(judged.offsets):
         found['calibration_error'] = calibration.calibration_error(judged.scores, judged.correct)
         found['coverage'] = calibration.coverage(judged)
-    heights = [_height_errors(s) for s in scaled if 'z_um' in s.gt_tips]
+    heights = [_heights(s) for s in scaled if 'z_um' in s.gt_tips]
     if heights:
-        found['height_error_um'] = float(torch.cat(heights).mean())
+        answered, true = torch.cat(heights).unbind(dim=1)
+        found['height_error_um'] = float((answered - true).abs().mean())
+        found['height_error_of_zero_um'] = float(true.abs().mean())
     return found
 
 
@@ -152,11 +154,11 @@ def _thresholds(predicted: dict[str, list], own: float) -> list[dict]:
     return rows
 
 
-def _height_errors(sample) -> torch.Tensor:
-    """Return how far off the height of the best candidate is, of an image with one tip."""
+def _heights(sample) -> torch.Tensor:
+    """Return the best candidate's height and the true one, (1, 2), of an image with one tip."""
     if len(sample.gt_tips) != 1 or not len(sample.pred_tips):
-        return torch.empty(0)
-    return (sample.pred_tips.z_um[:1] - sample.gt_tips.z_um.cpu()).abs()
+        return torch.empty(0, 2)
+    return torch.stack([sample.pred_tips.z_um[:1], sample.gt_tips.z_um.cpu().view(1)], dim=1)
 
 
 def _trainings(run: Path) -> list[dict]:
