@@ -1,12 +1,12 @@
-r"""TipNet on labelled images of your own: goes on from the weights that ship, beside new scenes.
+"""TipNet on labelled images of your own: goes on from the weights that ship, beside new scenes.
 
-For a folder of images and its annotations.json, or a tip table (`...annotations=tips.csv`):
+For a folder of images (in it or in its `images`) and its annotations, COCO or a tip table:
 
-    pipedet train configs/labelled.py --cfg-options train_dataloader.dataset.sets.1.root=FOLDER \
-        val_dataloader.dataset.root=FOLDER test_dataloader.dataset.root=FOLDER
+    python -m pipedet train configs/labelled.py --data FOLDER --annotations tips.csv
 
-or change `root` in a copy. Sessions stay whole: 70 % of the images train, 15 % validate, 15 % test.
-With few sessions, `pipedet crossval configs/labelled.py --data FOLDER` tests on each of them.
+and `--pixel-size-um` where neither files nor annotations say it. Sessions stay whole: 70 % of the
+images train, 15 % validate, 15 % test; what `calibrate` makes of the run is judged by the 15 % that
+validate. With few sessions, `pipedet crossval configs/labelled.py --data FOLDER` tests on each.
 """
 
 from mmengine.config import read_base
@@ -18,7 +18,7 @@ with read_base():
 
 load_from = 'tipnet_s'
 frames = dict(
-    type=PipetteImages, root='labelled', annotations='annotations.json', subset='labelled', seed=0
+    type=PipetteImages, root='YOUR FOLDER', annotations='annotations.json', subset='labelled', seed=0
 )
 varied = [
     dict(type=ToPixelSize, low=0.5, high=1.0, side=256),

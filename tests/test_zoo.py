@@ -79,3 +79,20 @@ def test_predict_needs_no_config(tmp_path):
     assert rows and {row['image'] for row in rows} == {'frame.png'}
     assert all(float(row['sd_x_px']) > 0 for row in rows)
     assert len(list((tmp_path / 'out' / 'overlays').glob('*.png'))) == 2
+    with open(tmp_path / 'out' / 'frames.csv') as file:
+        frames = {row['image']: row for row in csv.DictReader(file)}
+    assert int(frames['frame.png']['tips']) == len(rows) and not frames['frame.png']['note']
+    assert frames['flat.png']['tips'] == '0' and frames['flat.png']['note']
+
+
+def test_a_model_is_tested_by_its_name(tmp_path):
+    (tmp_path / 'rig' / 'images').mkdir(parents=True)
+    lines = ['image,x,y']
+    for i, drawn in enumerate(clear_scenes(3)):
+        cv2.imwrite(str(tmp_path / 'rig' / 'images' / f'{i}.png'), drawn.capture())
+        lines += [f'{i}.png,{x},{y}' for x, y in drawn.tips.tolist()]
+    (tmp_path / 'rig' / 'tips.csv').write_text('\n'.join(lines))
+    data = ['--data', str(tmp_path / 'rig'), '--annotations', 'tips.csv', '--pixel-size-um', '0.7']
+    main(['test', 'tipnet_s', '--work-dir', str(tmp_path / 'run'), *data])
+    metrics = json.loads((tmp_path / 'run' / 'test_rig' / 'metrics.json').read_text())['overall']
+    assert metrics['images'] == 3 and metrics['tip/acc@10um'] > 60

@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> None:
     print(f'calibrates {weights} on {args.scenes} scenes')
     known, held_out = _summaries(model, config, args.scenes).tensor_split([args.scenes * 2 // 3])
     model.novelty.fit(known, held_out)
-    scenes = dict(config.val_dataloader.dataset, length=args.scenes, seed=SEED)
+    scenes = _stream(config.val_dataloader.dataset, args.scenes)
     judged = calibration.judge(predictions(model, scenes))
     scale, shift = calibration.fit_scores(judged)
     config.model.head.score = (scale, shift)
@@ -91,10 +91,15 @@ def predictions(model: TipNet, dataset: dict) -> list[TipDataSample]:
 @torch.no_grad()
 def _summaries(model: TipNet, config: Config, count: int) -> torch.Tensor:
     """Return what novelty is judged by, of new scenes as the network was trained on."""
-    stream = dict(config.train_dataloader.dataset, length=count, seed=SEED, keep=1)
+    stream = _stream(config.train_dataloader.dataset, count)
     loader = DataLoader(DATASETS.build(stream), batch_size=BATCH, collate_fn=pseudo_collate)
     batches = (model.data_preprocessor(batch)['inputs'] for batch in loader)
     return torch.cat([model(inputs)[1] for inputs in batches])
+
+
+def _stream(dataset: dict, count: int) -> dict:
+    """Return so many new scenes like those of a dataset; labelled images as they are."""
+    return dict(dataset, length=count, seed=SEED, keep=1) if 'recipes' in dataset else dataset
 
 
 def _measure(judged: calibration.Judged) -> dict:

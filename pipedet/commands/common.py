@@ -26,6 +26,29 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_data_arguments(parser: argparse.ArgumentParser, purpose: str, required: bool) -> None:
+    """Add the arguments of commands that read labelled images."""
+    add = parser.add_argument
+    add('--data', type=Path, required=required, help=f'folder {purpose}, images in it or in its '
+        'images/')  # fmt: skip
+    add(
+        '--annotations', default='annotations.json', help='COCO or CSV file in --data [%(default)s]'
+    )
+    add('--pixel-size-um', type=float, help='of the images in --data')
+
+
+def labelled_images(args: argparse.Namespace) -> dict:
+    """Return what `add_data_arguments` asked for, as the config of a `PipetteImages`."""
+    return dict(
+        type='pipedet.PipetteImages',
+        root=str(args.data.resolve()),
+        annotations=args.annotations,
+        pixel_size_um=args.pixel_size_um,
+        subset=args.data.resolve().name,
+        seed=0,
+    )
+
+
 def load_config(args: argparse.Namespace) -> Config:
     """Read the config that the arguments name, with their changes and run folder."""
     if not args.config.is_file():

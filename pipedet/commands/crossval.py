@@ -18,7 +18,12 @@ from typing import Any
 import numpy as np
 from mmengine.config import Config
 
-from pipedet.commands.common import add_config_arguments, load_config
+from pipedet.commands.common import (
+    add_config_arguments,
+    add_data_arguments,
+    labelled_images,
+    load_config,
+)
 from pipedet.commands.launch import agree_on, digest_of, launch
 from pipedet.datasets import DatasetError, PipetteImages
 from pipedet.datasets.splits import find_leaks, make_folds, name_copies
@@ -26,7 +31,7 @@ from pipedet.engine.budget import parse_duration
 from pipedet.evaluation.folds import FoldResult, write_folds
 from pipedet.evaluation.report import read_records
 from pipedet.formats.digest import sha256_of
-from pipedet.registry import TRANSFORMS
+from pipedet.registry import DATASETS, TRANSFORMS
 
 FRACTIONS = (0.85, 0.15, 0.0)  # of what is not left out, for training and validation
 
@@ -34,10 +39,8 @@ FRACTIONS = (0.85, 0.15, 0.0)  # of what is not left out, for training and valid
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add_config_arguments(parser)
+    add_data_arguments(parser, 'of labelled images', required=True)
     add = parser.add_argument
-    add('--data', type=Path, required=True, help='folder with images in it or in its images/')
-    add('--annotations', default='annotations.json', help='COCO or CSV file in it [%(default)s]')
-    add('--pixel-size-um', type=float, help='of these images')
     add('--leave-out', choices=('session', 'image'), default='session', help='[%(default)s]')
     add('--folds', type=int, help='leave out several at a time, in so many folds [one at a time]')
     add('--seeds', type=int, nargs='+', default=[0], help='to train each fold with [0]')
@@ -51,15 +54,8 @@ def run(args: argparse.Namespace) -> None:
         raise ValueError(f'{args.config} finds no tips: crossval is for localisers')
     if args.budget is not None:
         parse_duration(args.budget)  # a fault in it should not wait for the first fold
-    images = dict(
-        root=str(args.data.resolve()),
-        annotations=args.annotations,
-        image_folder='images' if (args.data / 'images').is_dir() else '',
-        pixel_size_um=args.pixel_size_um,
-        subset=args.data.resolve().name,
-        seed=0,
-    )
-    dataset = PipetteImages(pipeline=[], **images)
+    images = labelled_images(args)
+    dataset = DATASETS.build(dict(images, pipeline=[]))
     names = dataset.group_names(args.leave_out)
     folds = make_folds(names, [len(record.tips) > 0 for record in dataset.records], args.folds)
     context = dict(
@@ -123,7 +119,6 @@ def _write_fold(
     tipped = np.array([len(record.tips) > 0 for record in dataset.records])
     if by == 'session' and len(groups(by, ~tested & tipped)) == 1:
         by, said = 'image', f'{said}; validated on images of the one session to train on'
-    images = dict(images, type='pipedet.PipetteImages')
     kept = dict(images, groups=groups(by, ~tested), split_by=by, fractions=FRACTIONS)
     own = dict(images, groups=left_out, split_by=args.leave_out)
     pipeline = config.predict_pipeline

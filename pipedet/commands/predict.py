@@ -1,4 +1,4 @@
-"""Locate the tips in images, folders or TIFF stacks: a CSV with one row a tip, and pictures."""
+"""Locate the tips in images, folders or TIFF stacks: a row a tip, a row a frame, and pictures."""
 
 import argparse
 import csv
@@ -25,6 +25,9 @@ COLUMNS = (
     *('sd_x_px', 'sd_y_px', 'correlation', 'direction_deg', 'z_um'),
 )
 
+# Of every frame, answered or not; `note` says why there is no answer.
+FRAME_COLUMNS = ('image', 'frame', 'tips', 'pixel_size_x_um', 'pixel_size_y_um', 'note')
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
@@ -47,37 +50,49 @@ def run(args: argparse.Namespace) -> None:
     """Predict every image of the source; exit with 1 if any could not be read."""
     localise = _localiser(args)
     args.out.mkdir(parents=True, exist_ok=True)
-    rows, skipped, abstained, without_scale, images = [], [], [], 0, 0
+    rows, frames, skipped = [], [], []
     for path in find_images(args.source):
         try:
             size = _pixel_size(path, args.pixel_size_um)
             for frame, image in read_frames(path):
                 tips = localise(image, size)
                 rows += _rows(path.name, frame, tips)
-                if tips.abstained:
-                    abstained.append(f'{path.name}, frame {frame}: {tips.abstained}')
+                frames.append(_frame(path.name, frame, size, tips))
                 write_picture(
                     args.out / 'overlays' / _picture_name(path, frame), _overlay(image, tips)
                 )
-                images += 1
-                without_scale += size is None
         except (ImageReadError, ValueError) as error:
             if args.strict:
                 raise
-            skipped.append(f'{path}: {error}' if str(path) not in str(error) else str(error))
-    with open(args.out / 'predictions.csv', 'w', newline='', encoding='utf-8') as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
-    print(f'{len(rows)} tips in {images} images -> {args.out / "predictions.csv"}')
-    if abstained:
-        print(f'no answer for {len(abstained)} images:', *abstained, sep='\n  ')
-    if without_scale:
-        print(f'{without_scale} images carry no pixel size: their tips are in pixels only '
-              '(--pixel-size-um gives it)')  # fmt: skip
+            fault = f'{path}: {error}' if str(path) not in str(error) else str(error)
+            skipped.append(fault)
+            frames.append(dict(image=path.name, note=fault))
+    _write(args.out / 'predictions.csv', COLUMNS, rows)
+    _write(args.out / 'frames.csv', FRAME_COLUMNS, frames)
+    _tell(args.out, rows, frames)
     if skipped:
         print('skipped:', *skipped, sep='\n  ', file=sys.stderr)
         sys.exit(1)
+
+
+def _write(path: Path, columns: tuple[str, ...], rows: list[dict]) -> None:
+    with open(path, 'w', newline='', encoding='utf-8') as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _tell(out: Path, rows: list[dict], frames: list[dict]) -> None:
+    """Print what came of it."""
+    read = [frame for frame in frames if 'tips' in frame]
+    print(f'{len(rows)} tips in {len(read)} images -> {out / "predictions.csv"}')
+    abstained = [f'{f["image"]}, frame {f["frame"]}: {f["note"]}' for f in read if f['note']]
+    if abstained:
+        print(f'no answer for {len(abstained)} images:', *abstained, sep='\n  ')
+    without_scale = sum('pixel_size_x_um' not in frame for frame in read)
+    if without_scale:
+        print(f'{without_scale} images carry no pixel size: their tips are in pixels only '
+              '(--pixel-size-um gives it)')  # fmt: skip
 
 
 def _localiser(args: argparse.Namespace) -> TipLocaliser:
@@ -114,6 +129,13 @@ def read_frames(path: Path) -> Iterator[tuple[int, np.ndarray]]:
 
 def _pixel_size(path: Path, given: float | None) -> tuple[float, float] | None:
     return read_pixel_size_um(path) if given is None else (given, given)
+
+
+def _frame(name: str, frame: int, size: tuple[float, float] | None, tips: Tips) -> dict:
+    row = dict(image=name, frame=frame, tips=len(tips.scores), note=tips.abstained or '')
+    if size is not None:
+        row |= dict(pixel_size_x_um=f'{size[0]:.4f}', pixel_size_y_um=f'{size[1]:.4f}')
+    return row
 
 
 def _rows(name: str, frame: int, tips: Tips) -> list[dict]:

@@ -8,10 +8,17 @@ from typing import Any
 import torch
 from mmengine.dist import is_main_process
 
-from pipedet import __version__
-from pipedet.commands.common import add_config_arguments, build_runner, device_name, load_config
+from pipedet import __version__, zoo
+from pipedet.commands.common import (
+    add_config_arguments,
+    add_data_arguments,
+    build_runner,
+    device_name,
+    labelled_images,
+    load_config,
+)
 from pipedet.engine import TipRunner
-from pipedet.engine.checkpoint import load_weights
+from pipedet.engine.checkpoint import WEIGHTS, load_weights
 from pipedet.models.parts import StagedModel, unwrap
 from pipedet.models.tip_detector import TipDetector
 
@@ -22,37 +29,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add_config_arguments(parser)
     parser.add_argument('--checkpoint', type=Path, help='weights [model.safetensors of the run]')
-    parser.add_argument(
-        '--data', type=Path, help='folder to test on instead, images in it or in its images/'
-    )
-    parser.add_argument(
-        '--annotations', default='annotations.json', help='COCO or CSV file in --data [%(default)s]'
-    )
-    parser.add_argument('--pixel-size-um', type=float, help='of the images in --data')
+    add_data_arguments(parser, 'to test on instead', required=False)
     parser.add_argument('--strict', action='store_true', help='stop at bad files, do not skip them')
     parser.add_argument('--out', type=Path, help='folder of the report [RUN FOLDER/test]')
 
 
 def run(args: argparse.Namespace) -> None:
     """Test and write the report."""
-    config = load_config(args)
+    shipped = str(args.config) in zoo.names()
+    config = zoo.test_config(str(args.config)) if shipped else load_config(args)
+    if shipped:
+        config.merge_from_dict(args.cfg_options)
+        config.work_dir = str(args.work_dir or Path('work_dirs') / args.config)
     if args.data is not None:
         if 'predict_pipeline' not in config:
             raise ValueError(f'{args.config} finds no tips: --data is for localisers')
         config.test_dataloader.dataset = dict(
-            type='pipedet.PipetteImages',
-            root=str(args.data),
-            annotations=args.annotations,
-            image_folder='images' if (args.data / 'images').is_dir() else '',
-            subset=args.data.resolve().name,
-            pipeline=config.predict_pipeline,
-            seed=0,
-            pixel_size_um=args.pixel_size_um,
-            strict=args.strict,
+            labelled_images(args), pipeline=config.predict_pipeline, strict=args.strict
         )
     runner = build_runner(config)
     folder = Path(config.work_dir)
-    checkpoint = args.checkpoint or folder / 'model.safetensors'
+    own = zoo.weights_of(str(args.config)) if shipped else folder / WEIGHTS
+    checkpoint = args.checkpoint or own
     load_weights(checkpoint, unwrap(runner.model))
     name = 'test' if args.data is None else f'test_{args.data.resolve().name}'
     run_test(runner, args.out or folder / name, {'weights': checkpoint.name})

@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.dist import broadcast_object_list, get_world_size, is_main_process
@@ -11,14 +12,22 @@ from mmengine.hooks import LoggerHook
 from mmengine.runner import set_random_seed
 from mmengine.utils.dl_utils import collect_env
 
-from pipedet.commands.common import add_config_arguments, build_runner, device_name, load_config
+from pipedet.commands.common import (
+    add_config_arguments,
+    add_data_arguments,
+    build_runner,
+    device_name,
+    labelled_images,
+    load_config,
+)
 from pipedet.commands.test import run_test
+from pipedet.datasets import PipetteImages
 from pipedet.engine import TipRunner
 from pipedet.engine.budget import describe_plan, draw_kept, parse_duration, plan
 from pipedet.engine.checkpoint import checkpoints, load_part, load_weights, save_weights
 from pipedet.engine.loops import iteration_seed
 from pipedet.models.parts import count_parameters, unwrap
-from pipedet.registry import MODELS
+from pipedet.registry import DATASETS, MODELS
 from pipedet.visualization import plot_curves
 from pipedet.zoo import weights_of
 
@@ -33,12 +42,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--budget', type=_duration, metavar='T', help='train for at most T, such as 10m or 2h'
     )
+    add_data_arguments(parser, 'for a config that reads labelled images', required=False)
     parser.add_argument('--no-test', action='store_true', help='leave the test to another day')
 
 
 def run(args: argparse.Namespace) -> None:
     """Train what comes first, where the config names it, then the config itself; then test."""
     config = load_config(args)
+    if args.data is not None and not _point_at(_datasets(config), labelled_images(args)):
+        raise ValueError(f'{args.config} reads no labelled images: --data is for labelled.py')
     _refuse_to_overwrite(Path(config.work_dir), args.resume)
     first = config.get('first')
     if first is None:
@@ -49,6 +61,22 @@ def run(args: argparse.Namespace) -> None:
         _prepare_seeds(config, args.seed)  # a fault in these should not wait for the first training
         weights = _train_first(config, args)
         train(config, args, args.budget and args.budget * (1 - first.share), weights)
+
+
+def _datasets(config: Config) -> list[dict]:
+    return [config[f'{use}_dataloader'].dataset for use in ('train', 'val', 'test')]
+
+
+def _point_at(part: Any, images: dict) -> int:
+    """Let every `PipetteImages` in a part of a config read `images`; return how many there are."""
+    if isinstance(part, list | tuple):
+        return sum(_point_at(item, images) for item in part)
+    if not isinstance(part, dict):
+        return 0
+    if 'type' in part and _same_type(part)['type'] is PipetteImages:
+        part.update(images)
+        return 1
+    return sum(_point_at(value, images) for value in part.values())
 
 
 def _train_first(config: Config, args: argparse.Namespace) -> Path:
@@ -77,7 +105,9 @@ def _train_first(config: Config, args: argparse.Namespace) -> Path:
 def _same_type(part: dict) -> dict:
     """Return a part's config with its class itself: a class has several names to call it by."""
     kind = part['type']
-    return dict(part, type=MODELS.get(kind) if isinstance(kind, str) else kind)
+    return dict(
+        part, type=(MODELS.get(kind) or DATASETS.get(kind)) if isinstance(kind, str) else kind
+    )
 
 
 def _refuse_to_overwrite(folder: Path, resume: bool) -> None:

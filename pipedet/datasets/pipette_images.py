@@ -42,7 +42,8 @@ class PipetteImages(TipDataset):
         pipeline: transforms, as configs.
         seed: first word of every sample's generator.
         subset: the name in reports.
-        image_folder: where images are, in `root`; file names are relative to it.
+        image_folder: where images are, in `root`; file names are relative to it. None: in `images`
+            where there is such a folder, otherwise in `root` itself.
         unlisted_are_negative: whether to take images that the annotation file does not mention.
         pixel_size_um: pixel size, or its (x, y); wins over the annotation file's, which wins over
             the image file's. None known by all three: the image has no scale.
@@ -64,7 +65,7 @@ class PipetteImages(TipDataset):
         pipeline: Sequence[dict],
         seed: int,
         subset: str,
-        image_folder: str = '',
+        image_folder: str | None = None,
         unlisted_are_negative: bool = True,
         pixel_size_um: float | Sequence[float] | None = None,
         groups: Sequence[str] | None = None,
@@ -81,6 +82,8 @@ class PipetteImages(TipDataset):
             )
         self.subset = subset
         self.root = Path(root).resolve()
+        if image_folder is None:
+            image_folder = 'images' if (self.root / 'images').is_dir() else ''
         self.folder = self.root / image_folder
         if not self.folder.resolve().is_relative_to(self.root) or not self.folder.is_dir():
             raise DatasetError(f'{self.folder}: not a folder in the root; check the path')

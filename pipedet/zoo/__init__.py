@@ -37,3 +37,31 @@ def load_model(name: str, device: str = 'cpu') -> TipLocaliser:
         raise ValueError(f'no model named {name!r} comes with pipedet; there are {names()}')
     folder = HERE / name
     return TipLocaliser(Config(json.loads((folder / CONFIG).read_text())), folder / WEIGHTS, device)
+
+
+def test_config(name: str) -> Config:
+    """Return a config that tests a model of the zoo on the frozen sets, at its own resolution."""
+    own = json.loads((HERE / name / CONFIG).read_text())
+    pipeline = own['predict_pipeline']
+    sets = [
+        dict(type='pipedet.FrozenPipettes', subset=subset, pipeline=pipeline)
+        for subset in ('clear', 'standard', 'starved')
+    ]
+    return Config(
+        dict(
+            own,
+            default_scope=None,
+            default_hooks=dict(param_scheduler=None, checkpoint=None),
+            randomness=dict(seed=0),
+            test_dataloader=dict(
+                batch_size=8,
+                num_workers=0,
+                sampler=dict(type='mmengine.DefaultSampler', shuffle=False),
+                dataset=dict(type='pipedet.JointPipettes', sets=sets),
+            ),
+            test_evaluator=dict(type='pipedet.TipMetric'),
+            test_cfg=dict(type='mmengine.TestLoop'),
+        ),
+        cfg_text=f'# {name}, as it comes with pipedet',
+        filename=f'{name}.py',
+    )
