@@ -1,5 +1,12 @@
 """The card of a model of the zoo: what was measured of it, as Markdown."""
 
+SHOWN = {
+    'clear': 'two-photon scenes, `clear`',
+    'standard': 'two-photon scenes, `standard`',
+    'brightfield': 'brightfield scenes',
+    'exvivo_zstack': 'real brightfield images of one pipette',
+}
+
 
 def card_of(found: dict) -> str:
     """Return the model card."""
@@ -55,6 +62,33 @@ def card_of(found: dict) -> str:
         '(`abstained`), but not every such image is noticed: see Pipette-C in benchmarks/.',
         '',
     ]
+    return '\n'.join(lines)
+
+
+def summary_of(found: dict) -> str:
+    """Return what the main README says of a model, told and not told how many tips there are."""
+    own = found['thresholds'][0]
+    lines = [
+        '| images | told how many: within 5 um, % (95 %) | 10 um | median, um | untold: found, % | '
+        'right, % |',
+        '|---|---|---|---|---|---|',
+    ]
+    for name, label in SHOWN.items():
+        if name not in found['sets']:
+            continue
+        row, free = found['sets'][name], own[name]
+        low, high = row['interval@5um']
+        lines.append(
+            f'| {label} | {row["tip/acc@5um"]:.1f} ({low:.1f} to {high:.1f}) | '
+            f'{row["tip/acc@10um"]:.1f} | {row["tip/median_um"]:.2f} | '
+            f'{free["open/recall@5um"]:.1f} | {free["open/precision@5um"]:.1f} |'
+        )
+        if 'CNR >= 1' in row:
+            seen = row['CNR >= 1']
+            lines.append(
+                f'| its tips of CNR 1 and more | {seen["tip/acc@5um"]:.1f} | '
+                f'{seen["tip/acc@10um"]:.1f} | {seen["tip/median_um"]:.2f} | | |'
+            )
     return '\n'.join(lines)
 
 

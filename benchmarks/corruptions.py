@@ -136,7 +136,7 @@ def false_tips(model: TipDetector, pipeline: list, count: int) -> dict:
 
 
 class _Frames(FrozenPipettes):
-    """Images without tips and without a scale, as a dataset."""
+    """Images without tips, as a dataset."""
 
     def __init__(self, images: list[np.ndarray], pipeline: list) -> None:
         super().__init__(subset='clear', pipeline=pipeline, count=len(images))
@@ -191,19 +191,28 @@ def to_markdown(found: dict) -> str:
     """Return the summary and the table of every corruption."""
     models, device, date = found['models'], found['device'], found['date']
     lines = [
-        f'First {found["scenes"]} scenes of `clear`, synthetic; {device}; {date}.',
+        f'First {found["scenes"]} scenes of `clear`, {found["frames_without_tips"]} frames of each '
+        f'kind without tips; synthetic; {device}; {date}.',
         '',
-        '| model | clean, % within 5 um | retained, severity 1-3 | 4-5 | silent failures 1-3, % | '
-        'abstained 1-3, % | false tips without tips, % | at most |',
-        '|---|---|---|---|---|---|---|---|',
+        '| model | clean, % within 5 um | silent failures, % | retained, severity 1-3 | 4-5 | '
+        'silent failures 1-3, % | 4-5 | abstained 1-3, % | 4-5 | false tips without tips, % | '
+        'at most |',
+        '|---|---|---|---|---|---|---|---|---|---|---|',
     ]
     for name, model in models.items():
         kept, empty = model['retained'], model['without_tips']
-        lines.append(
-            f'| {name} | {model["rows"][CLEAN]["accuracy"]:.1f} | {kept["1-3"]["accuracy"]:.2f} | '
-            f'{kept["4-5"]["accuracy"]:.2f} | {kept["1-3"]["silent"]:.1f} | '
-            f'{kept["1-3"]["abstained"]:.1f} | {empty["all"]:.1f} | {empty["at most"]:.1f} |'
-        )
+        mild, severe = kept['1-3'], kept['4-5']
+        clean = model['rows'][CLEAN]
+        cells = [
+            f'{clean["accuracy"]:.1f}',
+            f'{clean["silent"]:.1f}',
+            f'{mild["accuracy"]:.2f}',
+            f'{severe["accuracy"]:.2f}',
+            *(f'{part[key]:.1f}' for key in ('silent', 'abstained') for part in (mild, severe)),
+            f'{empty["all"]:.1f}',
+            f'{empty["at most"]:.1f}',
+        ]
+        lines.append(f'| {name} | ' + ' | '.join(cells) + ' |')
     lines += [
         '',
         '| within 5 um, % | ' + ' | '.join(models) + ' |',

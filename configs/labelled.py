@@ -18,7 +18,11 @@ with read_base():
 
 load_from = 'tipnet_s'
 frames = dict(
-    type=PipetteImages, root='YOUR FOLDER', annotations='annotations.json', subset='labelled', seed=0
+    type=PipetteImages,
+    root='YOUR FOLDER',
+    annotations='annotations.json',
+    subset='labelled',
+    seed=0,
 )
 varied = [
     dict(type=ToPixelSize, low=0.5, high=1.0, side=256),

@@ -10,6 +10,7 @@ from mmengine.dataset import Compose, pseudo_collate
 
 from pipedet.engine.checkpoint import load_weights
 from pipedet.engine.cpu import tune_cpu
+from pipedet.formats.schema import check_pixel_size
 from pipedet.models.fusing import fuse
 from pipedet.models.tip_detector import build_detector
 from pipedet.structures import TipDataSample
@@ -26,6 +27,7 @@ class Tips:
         covariance_px: (N, 2, 2) px^2, how sure each place is; None if the model does not say.
         direction: (N, 2), unit vectors from the tip back along the shaft, or None.
         z_um: (N,) heights above the focus, or None.
+        kind: (N,) numbers of the kinds that a CenterNet tells apart, or None.
         abstained: why no answer is given, or None where one is. No tips without it means that there
             are none.
     """
@@ -36,6 +38,7 @@ class Tips:
     covariance_px: np.ndarray | None = None
     direction: np.ndarray | None = None
     z_um: np.ndarray | None = None
+    kind: np.ndarray | None = None
     abstained: str | None = None
 
 
@@ -69,12 +72,14 @@ class TipLocaliser:
             pixel_size_um: (x, y) size of a pixel.
 
         Raises:
-            ValueError: the image is not two-dimensional, or not finite.
+            ValueError: the image is not two-dimensional, or not finite; the size is no pixel's.
         """
         if image.ndim != 2 or min(image.shape) < 2:
             raise ValueError(f'an image is (H, W); this array is {image.shape}')
         if not np.isfinite(image).all():
             raise ValueError('the image holds NaN or infinite pixels')
+        if pixel_size_um is not None:
+            pixel_size_um = check_pixel_size(pixel_size_um, 'pixel_size_um')
         sample = prepare(self.pipeline, image, pixel_size_um)
         predicted = self.model.test_step(pseudo_collate([sample]))[0]
         reason = _why_abstain(image, predicted)
@@ -111,7 +116,7 @@ def prepare(
     )
 
 
-_MORE = dict(covariance='covariance_px', direction='direction', z_um='z_um')
+_MORE = dict(covariance='covariance_px', direction='direction', z_um='z_um', kind='kind')
 
 
 def _why_abstain(image: np.ndarray, predicted: TipDataSample) -> str | None:

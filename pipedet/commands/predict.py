@@ -4,6 +4,7 @@ import argparse
 import csv
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +18,13 @@ from pipedet.formats import (
     read_image,
     read_pixel_size_um,
 )
+from pipedet.formats.schema import check_pixel_size
 from pipedet.visualization import draw_tips, write_picture
 from pipedet.zoo import load_model
 
 COLUMNS = (
     *('image', 'frame', 'tip', 'x_px', 'y_px', 'x_um', 'y_um', 'score'),
-    *('sd_x_px', 'sd_y_px', 'correlation', 'direction_deg', 'z_um'),
+    *('sd_x_px', 'sd_y_px', 'correlation', 'direction_deg', 'z_um', 'kind'),
 )
 
 # Of every frame, answered or not; `note` says why there is no answer.
@@ -48,44 +50,52 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Predict every image of the source; exit with 1 if any could not be read."""
+    if args.pixel_size_um is not None:
+        check_pixel_size(args.pixel_size_um, '--pixel-size-um')
     localise = _localiser(args)
+    paths = find_images(args.source)
     args.out.mkdir(parents=True, exist_ok=True)
-    rows, frames, skipped = [], [], []
-    for path in find_images(args.source):
-        try:
-            size = _pixel_size(path, args.pixel_size_um)
-            for frame, image in read_frames(path):
-                tips = localise(image, size)
-                rows += _rows(path.name, frame, tips)
-                frames.append(_frame(path.name, frame, size, tips))
-                write_picture(
-                    args.out / 'overlays' / _picture_name(path, frame), _overlay(image, tips)
-                )
-        except (ImageReadError, ValueError) as error:
-            if args.strict:
-                raise
-            fault = f'{path}: {error}' if str(path) not in str(error) else str(error)
-            skipped.append(fault)
-            frames.append(dict(image=path.name, note=fault))
-    _write(args.out / 'predictions.csv', COLUMNS, rows)
-    _write(args.out / 'frames.csv', FRAME_COLUMNS, frames)
-    _tell(args.out, rows, frames)
-    if skipped:
-        print('skipped:', *skipped, sep='\n  ', file=sys.stderr)
+    frames = []
+    # Written as they come: what stops the work halfway loses nothing of the other half.
+    with (
+        _table(args.out / 'predictions.csv', COLUMNS) as tip_table,
+        _table(args.out / 'frames.csv', FRAME_COLUMNS) as frame_table,
+    ):
+        for path in paths:
+            try:
+                size = _pixel_size(path, args.pixel_size_um)
+                for frame, image in read_frames(path):
+                    tips = localise(image, size)
+                    picture = args.out / 'overlays' / _picture_name(path, frame)
+                    write_picture(picture, _overlay(image, tips))
+                    tip_table.writerows(_rows(path.name, frame, tips))
+                    frames.append(_frame(path.name, frame, size, tips))
+                    frame_table.writerow(frames[-1])
+            except (ImageReadError, ValueError) as error:
+                if args.strict:
+                    raise
+                fault = f'{path}: {error}' if str(path) not in str(error) else str(error)
+                frames.append(dict(image=path.name, note=fault))
+                frame_table.writerow(frames[-1])
+    _tell(args.out, frames)
+    if any('tips' not in frame for frame in frames):
         sys.exit(1)
 
 
-def _write(path: Path, columns: tuple[str, ...], rows: list[dict]) -> None:
+@contextmanager
+def _table(path: Path, columns: tuple[str, ...]) -> Iterator[csv.DictWriter]:
+    """Open a CSV file with its header written."""
     with open(path, 'w', newline='', encoding='utf-8') as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
-        writer.writerows(rows)
+        yield writer
 
 
-def _tell(out: Path, rows: list[dict], frames: list[dict]) -> None:
+def _tell(out: Path, frames: list[dict]) -> None:
     """Print what came of it."""
     read = [frame for frame in frames if 'tips' in frame]
-    print(f'{len(rows)} tips in {len(read)} images -> {out / "predictions.csv"}')
+    tips = sum(frame['tips'] for frame in read)
+    print(f'{tips} tips in {len(read)} images -> {out / "predictions.csv"}')
     abstained = [f'{f["image"]}, frame {f["frame"]}: {f["note"]}' for f in read if f['note']]
     if abstained:
         print(f'no answer for {len(abstained)} images:', *abstained, sep='\n  ')
@@ -93,6 +103,9 @@ def _tell(out: Path, rows: list[dict], frames: list[dict]) -> None:
     if without_scale:
         print(f'{without_scale} images carry no pixel size: their tips are in pixels only '
               '(--pixel-size-um gives it)')  # fmt: skip
+    skipped = [frame['note'] for frame in frames if 'tips' not in frame]
+    if skipped:
+        print('skipped:', *skipped, sep='\n  ', file=sys.stderr)
 
 
 def _localiser(args: argparse.Namespace) -> TipLocaliser:
@@ -103,6 +116,8 @@ def _localiser(args: argparse.Namespace) -> TipLocaliser:
         return load_model(args.model, device)
     if not args.config.is_file():
         raise FileNotFoundError(f'no config at {args.config}: a run has one in its folder')
+    if args.config.suffix != '.py':
+        raise ValueError(f'{args.config}: the config of a run is its config.py')
     weights = args.checkpoint or args.config.parent / 'model.safetensors'
     return TipLocaliser(args.config, weights, device)
 
@@ -110,7 +125,11 @@ def _localiser(args: argparse.Namespace) -> TipLocaliser:
 def find_images(source: Path) -> list[Path]:
     """Return the file itself, or the images of a folder in the order of their names."""
     if source.is_dir():
-        found = sorted(p for p in source.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+        found = sorted(
+            path
+            for path in source.iterdir()
+            if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith('.')
+        )
         if not found:
             raise FileNotFoundError(
                 f'no image in {source} (looked for {", ".join(IMAGE_SUFFIXES)})'
@@ -161,6 +180,8 @@ def _more(tips: Tips, i: int) -> dict:
         row |= dict(direction_deg=f'{np.degrees(np.arctan2(y, x)):.1f}')
     if tips.z_um is not None:
         row |= dict(z_um=f'{tips.z_um[i]:.1f}')
+    if tips.kind is not None:
+        row |= dict(kind=int(tips.kind[i]))
     return row
 
 

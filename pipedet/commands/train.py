@@ -24,12 +24,21 @@ from pipedet.commands.test import run_test
 from pipedet.datasets import PipetteImages
 from pipedet.engine import TipRunner
 from pipedet.engine.budget import describe_plan, draw_kept, parse_duration, plan
-from pipedet.engine.checkpoint import checkpoints, load_part, load_weights, save_weights
+from pipedet.engine.checkpoint import (
+    WEIGHTS,
+    checkpoints,
+    load_part,
+    load_weights,
+    save_weights,
+)
 from pipedet.engine.loops import iteration_seed
+from pipedet.models.novelty import Novelty
 from pipedet.models.parts import count_parameters, unwrap
 from pipedet.registry import DATASETS, MODELS
 from pipedet.visualization import plot_curves
 from pipedet.zoo import weights_of
+
+RECORD = 'train.json'  # of a training that is done
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -82,7 +91,7 @@ def _point_at(part: Any, images: dict) -> int:
 def _train_first(config: Config, args: argparse.Namespace) -> Path:
     """Train the config that `first` names, in a folder of its own; return its weights."""
     first, folder = config.first, Path(config.work_dir) / 'first'
-    weights = folder / 'model.safetensors'
+    weights = folder / WEIGHTS
     if args.resume and weights.is_file():
         return weights
     begun = folder / 'config.py'  # a run is resumed from its folder, where no other config lies
@@ -114,7 +123,7 @@ def _refuse_to_overwrite(folder: Path, resume: bool) -> None:
     if resume:
         return
     for run in (folder, folder / 'first'):
-        if checkpoints(run):
+        if checkpoints(run) or (run / WEIGHTS).is_file():
             raise ValueError(
                 f'{run} holds a run: add --resume to continue it, or choose another --work-dir'
             )
@@ -138,8 +147,14 @@ def train(
     _prepare_seeds(config, args.seed)
     config.resume = args.resume
     runner = build_runner(config)
+    if args.resume and is_main_process():  # what was done is not any more
+        for name in (WEIGHTS, RECORD):
+            (folder / name).unlink(missing_ok=True)
     if config.get('load_from'):  # a file, or a model that comes with the package
         load_weights(weights_of(config.load_from), unwrap(runner.model))
+        for module in runner.model.modules():
+            if isinstance(module, Novelty):
+                module.forget()
         runner.logger.info(f'starts from the weights in {config.load_from}')
     if first_weights is not None:
         load_part(first_weights, 'generator', unwrap(runner.model).get_submodule(config.first.part))
@@ -170,8 +185,8 @@ def train(
         validation=loop.validation,
     )
     if is_main_process():
-        save_weights(folder / 'model.safetensors', unwrap(runner.model))
-        (folder / 'train.json').write_text(json.dumps(record, indent=1))
+        save_weights(folder / WEIGHTS, unwrap(runner.model))
+        (folder / RECORD).write_text(json.dumps(record, indent=1))
         plot_curves(folder, folder / 'curves.png')
     failures = [f for hook in runner.hooks for f in getattr(hook, 'failures', [])]
     if not args.no_test:

@@ -1,4 +1,4 @@
-"""Several datasets tested as one; every sample keeps the name of its own."""
+"""Several datasets as one; every sample keeps the name of its own."""
 
 from collections.abc import Sequence
 
@@ -19,6 +19,12 @@ class JointPipettes(ConcatDataset):
 
     def __init__(self, *, sets: Sequence[dict]) -> None:
         super().__init__([DATASETS.build(config) for config in sets])
+
+    def prepare(self) -> None:
+        """Draw the scenes that any set keeps."""
+        for part in self.datasets:
+            if hasattr(part, 'prepare'):
+                part.prepare()
 
     def set_epoch(self, epoch: int) -> None:
         """Tell every set the epoch."""

@@ -8,9 +8,11 @@ import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
 
+from pipedet.formats.images import MAX_PIXELS
 from pipedet.registry import TRANSFORMS
 from pipedet.structures import apply_affine
 
+_LARGEST = 4 * MAX_PIXELS  # of what a wrong pixel size may make of an image
 ALIAS_FREE = 1.5  # bilinear sampling of pixels this far apart still sees nearly all of them
 
 
@@ -54,6 +56,9 @@ class ToPixelSize(BaseTransform):
         low: least size of a pixel, um.
         high: largest size, um.
         side: pixels of the shorter side of an image without a scale.
+
+    Raises:
+        ValueError: the image would become larger than any that is read.
     """
 
     def __init__(self, *, low: float, high: float, side: int) -> None:
@@ -68,6 +73,11 @@ class ToPixelSize(BaseTransform):
             size = np.array(results['pixel_size_um'])
             scale = size / np.clip(size, self.low, self.high)
         new = np.maximum(np.round(shape * scale), 1).astype(int)
+        if new.prod() > _LARGEST:
+            raise ValueError(
+                f'at {self.high} um a pixel, this image of {results["pixel_size_um"]} um a pixel '
+                f'would have {new[0]}x{new[1]}: check the pixel size'
+            )
         scale = new / shape
         results['matrix'] = affine(np.diag(scale), (scale - 1) / 2) @ results['matrix']
         results['img_shape'] = (int(new[1]), int(new[0]))

@@ -44,7 +44,10 @@ class TipRunner(Runner):
         self.train_loop.load_state_dict(state['loop'])
         for hook in self.hooks:
             if hasattr(hook, 'load_state_dict'):
-                hook.load_state_dict(state['hooks'][type(hook).__name__])
+                name = type(hook).__name__
+                if name not in state['hooks']:
+                    raise RuntimeError(f'{path} is of a run without {name}: resume it without too')
+                hook.load_state_dict(state['hooks'][name])
         self.logger.info(f'resumed from {path}, {self.iter} iterations done')
 
     def _compare_config(self, path: Path, saved: str) -> None:

@@ -39,9 +39,11 @@ class Judged:
 
 
 def judge(samples: Iterable[TipDataSample]) -> Judged:
-    """Pair candidates with tips, one to one: within the radius as many as can be, nearest first."""
+    """Pair candidates with tips, one to one, nearest in total; beyond 100 um all is alike."""
     scores, correct, offsets, covariances, tips = [], [], [], [], 0
     for sample in samples:
+        if sample.pixel_size_um is None:
+            continue  # near is a matter of um
         found = sample.pred_tips
         true = apply_affine(np.linalg.inv(sample.matrix), sample.gt_tips.points.numpy())
         away = found.points.numpy()[:, None] - true.reshape(-1, 2)[None]  # (M, N, 2)

@@ -37,6 +37,10 @@ class Novelty(nn.Module):
         distance = torch.linalg.vector_norm((summaries - self.centre) @ self.whitener, dim=1)
         return distance / self.limit
 
+    def forget(self) -> None:
+        """Find all images familiar again: the features are about to change."""
+        self.whitener.zero_()
+
     def fit(self, known: Tensor, held_out: Tensor) -> None:
         """Learn from summaries (N, 2 C) of known images; others (M, 2 C) set the limit."""
         self.centre.copy_(known.mean(dim=0))

@@ -4,6 +4,7 @@ Losses and predictions are both made from the outputs of one `_forward`.
 """
 
 from abc import abstractmethod
+from typing import Any
 
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
@@ -150,7 +151,9 @@ class TipDetector(StagedModel):
         fields: dict[str, Tensor] | None = None,
     ) -> list[TipDataSample]:
         for i, (sample, p, s) in enumerate(zip(data_samples, points, scores, strict=True)):
-            kept = (s > 0) & p.isfinite().all(dim=-1)
+            height, width = sample.img_shape  # what lies beyond was added to fit the network
+            edge = p.new_tensor([width - 0.5, height - 0.5])
+            kept = (s > 0) & ((p >= -0.5) & (p <= edge)).all(dim=-1)
             more = {name: values[i][kept] for name, values in (fields or {}).items()}
             sample.set_prediction(p[kept], s[kept], self.score_threshold, more)
         return data_samples
@@ -158,7 +161,7 @@ class TipDetector(StagedModel):
 
 def build_detector(config: dict) -> TipDetector:
     """Build the model of a config, which must be a detector that needs no labels to predict."""
-    model = MODELS.build(config)
+    model = MODELS.build(_from_random_weights(config))
     if not isinstance(model, TipDetector):
         raise ValueError(
             f'{type(model).__name__} enhances images and finds no tips: give the config of a '
@@ -166,6 +169,16 @@ def build_detector(config: dict) -> TipDetector:
         )
     model.refuse_labels()
     return model
+
+
+def _from_random_weights(config: Any) -> Any:
+    """Return a config without weights to begin with: a trained model brings its own."""
+    if isinstance(config, dict):
+        return {
+            key: False if key == 'pretrained' else _from_random_weights(value)
+            for key, value in config.items()
+        }
+    return config
 
 
 def on_top_of(encoder: nn.Module, head: dict) -> nn.Module:
