@@ -31,7 +31,7 @@ from pipedet.models.tip_detector import build_detector
 HERE = Path(__file__).parent
 KEYS = ('tip/acc@3um', 'tip/acc@5um', 'tip/acc@10um', 'tip/error_um', 'tip/median_um')
 DEFAULT = 'tipnet_s'  # what `predict` takes unless told otherwise
-STRICTER = (0.5, 0.7, 0.9)
+OTHERS = (0.3, 0.7, 0.9)
 CHOICE = ('open/recall@5um', 'open/precision@5um', 'open/ghosts_per_image')
 OPEN = ('open/f1@5um', 'open/ghosts_per_image')
 
@@ -149,11 +149,11 @@ def _thresholds(predicted: dict[str, list], own: float) -> list[dict]:
         for kind, samples in predicted.items()
     }
     rows = []
-    for threshold in (own, *STRICTER):
+    for threshold in (own, *OTHERS):
         row = dict(threshold=threshold)
         for kind, own_records in records.items():
-            strict = [replace(record, score_threshold=threshold) for record in own_records]
-            summary = summarise(strict)
+            judged_so = [replace(record, score_threshold=threshold) for record in own_records]
+            summary = summarise(judged_so)
             row[kind] = {key: summary[key] for key in CHOICE if key in summary}
         rows.append(row)
     return rows
@@ -184,7 +184,9 @@ def _training(run: Path) -> dict:
     if record.is_file():
         values = json.loads(record.read_text())
         kept = ('command', 'device', 'train_s', 'samples_seen')
-        return {key: values[key] for key in kept} | dict(data=data)
+        own = {key: values[key] for key in kept} | dict(data=data)
+        own['command'] = 'train ' + own['command'].removeprefix('train ')  # tools/train.py has none
+        return own
     loop = load_checkpoint(checkpoints(run)[0])['loop']
     batch = Config.fromfile(run / 'config.py').train_dataloader.batch_size
     return dict(

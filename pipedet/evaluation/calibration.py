@@ -84,14 +84,6 @@ def fit_scores(judged: Judged) -> tuple[float, float]:
     return float(np.exp(log_scale)), float(shift)
 
 
-def best_threshold(judged: Judged) -> float:
-    """Return the score from which taking candidates as tips gives the highest F1."""
-    order = np.argsort(-judged.scores)
-    hits = np.cumsum(judged.correct[order])
-    f1 = 2 * hits / (np.arange(1, len(order) + 1) + judged.tips)
-    return float(judged.scores[order][np.argmax(f1)])
-
-
 def fit_spread(judged: Judged) -> float:
     """Return the factor on covariances whose ellipses hold the share `LEVEL` of tips."""
     return float(np.quantile(_squared(judged), LEVEL) / chi2.ppf(LEVEL, df=2))
