@@ -140,7 +140,12 @@ def samples(counts, size=64):
     for count in counts:
         sample = TipDataSample(gt_tips=InstanceData(points=torch.rand(count, 2) * (size - 1)))
         sample.set_metainfo(
-            dict(matrix=torch.eye(3).numpy(), source='test', pixel_size_um=(1.0, 1.0))
+            dict(
+                matrix=torch.eye(3).numpy(),
+                source='test',
+                pixel_size_um=(1.0, 1.0),
+                img_shape=(size, size),
+            )
         )
         out.append(sample)
     return out

@@ -7,14 +7,14 @@ from torch import Tensor
 
 from pipedet.registry import MODELS
 
-_MULTIPLE = 32  # the largest stride of encoders; the widest `LocalContrast` divides it
+_MULTIPLE = 16  # the stride of encoders and the widest neighbourhood of `LocalContrast`
 
 
 @MODELS.register_module()
 class TipPreprocessor(BaseDataPreprocessor):
     """Move to the device, normalise each image by its own robust percentiles, and stack.
 
-    Images of several sizes are brought to one that encoders can halve five times: their last column
+    Images of several sizes are brought to one that encoders can halve four times: their last column
     and row go on to the right and below, where no coordinate changes.
     """
 
