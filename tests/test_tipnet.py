@@ -257,3 +257,17 @@ def test_confidence_that_sorts_costs_least():
     assert math.isclose(sorted_well, (0 + 0 + 1 / 3 + 1 / 2) / 4)
     assert sorted_badly > sorted_well
     assert area([0.6, 0.9, 0.7, 0.8], [0, 1, 0, 1]) == sorted_well  # in any order
+
+
+def test_few_candidates_that_are_told_apart_do_not_become_certainties():
+    few = calibration.Judged(
+        scores=np.array([0.9, 0.8, 0.2]),
+        correct=np.array([True, True, False]),
+        tips=2,
+        offsets=np.empty((0, 2)),
+        covariances=np.empty((0, 2, 2)),
+    )
+    scale, shift = calibration.fit_scores(few)
+    odds = scale * np.log(few.scores / (1 - few.scores)) + shift
+    chances = 1 / (1 + np.exp(-odds))
+    assert (chances[:2] > 0.5).all() and chances.max() < 0.9 and chances[2] > 0.1

@@ -67,17 +67,21 @@ def judge(samples: Iterable[TipDataSample]) -> Judged:
 def fit_scores(judged: Judged) -> tuple[float, float]:
     """Return scale and shift of log-odds that make scores chances (Platt 1999).
 
+    With his targets, which a few images that happen to be told apart cannot make certainties.
+
     Raises:
         ValueError: no candidate is right, or none is wrong: there is nothing to learn from.
     """
     if judged.correct.all() or not judged.correct.any():
         raise ValueError(f'{judged.correct.sum()} of {len(judged.correct)} candidates are right')
     odds = logit(np.clip(judged.scores.astype(float), 1e-6, 1 - 1e-6))
+    right, wrong = judged.correct.sum(), (~judged.correct).sum()
+    target = np.where(judged.correct, (right + 1) / (right + 2), 1 / (wrong + 2))
 
     def unlikelihood(parameters: np.ndarray) -> float:
         chance = expit(np.exp(parameters[0]) * odds + parameters[1])
         chance = np.clip(chance, 1e-9, 1 - 1e-9)
-        return -np.log(np.where(judged.correct, chance, 1 - chance)).mean()
+        return -(target * np.log(chance) + (1 - target) * np.log(1 - chance)).mean()
 
     # The scale by its logarithm: a better score must not become a worse chance.
     log_scale, shift = minimize(unlikelihood, (0.0, 0.0), method='Nelder-Mead').x
