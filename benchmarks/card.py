@@ -15,7 +15,7 @@ def card_of(found: dict) -> str:
         f'# {found["name"]}',
         '',
         f'A TipNet of {found["parameters"] / 1e6:.1f} M parameters '
-        f'({found["bytes"] / 1e6:.1f} MB): any number of tips, each with a chance of being one, a '
+        f'({found["bytes"] / 1e6:.1f} MB): up to eight tips, each with a chance of being one, a '
         'covariance, the direction of its shaft and, in brightfield, its height above the focus.',
         '',
         f'**Trained** on synthetic scenes alone, {seen} images in {seconds / 3600:.1f} h, then '

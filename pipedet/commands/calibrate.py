@@ -56,7 +56,8 @@ def run(args: argparse.Namespace) -> None:
     model.to(memory_format=torch.channels_last).eval()
 
     scenes = _stream(config.val_dataloader.dataset, args.scenes)
-    print(f'calibrates {weights} on {DATASETS.build(scenes).describe()}')
+    described = DATASETS.build(scenes).describe()
+    print(f'calibrates {weights} on {described}')
     summaries = _summaries(model, config, args.scenes)
     model.novelty.fit(*summaries.tensor_split([len(summaries) * 2 // 3]))
     judged = calibration.judge(predictions(model, scenes))
@@ -74,7 +75,7 @@ def run(args: argparse.Namespace) -> None:
     save_weights(out / WEIGHTS, model)
     found = dict(
         weights=weights.name,
-        data=DATASETS.build(scenes).describe(),
+        data=described,
         score=[scale, shift],
         spread=config.model.head.spread,
         score_threshold=config.model.score_threshold,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.config import Config
 from mmengine.dist import is_main_process
 
 from pipedet import __version__, zoo
@@ -36,11 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Test and write the report."""
-    shipped = str(args.config) in zoo.names()
-    config = zoo.test_config(str(args.config)) if shipped else load_config(args)
-    if shipped:
-        config.merge_from_dict(args.cfg_options)
-        config.work_dir = str(args.work_dir or Path('work_dirs') / args.config)
+    config, weights = _config_and_weights(args)
     if args.data is not None:
         if 'predict_pipeline' not in config:
             raise ValueError(f'{args.config} finds no tips: --data is for localisers')
@@ -49,11 +46,22 @@ def run(args: argparse.Namespace) -> None:
         )
     runner = build_runner(config)
     folder = Path(config.work_dir)
-    own = zoo.weights_of(str(args.config)) if shipped else folder / WEIGHTS
-    checkpoint = args.checkpoint or own
+    checkpoint = args.checkpoint or weights
     load_weights(checkpoint, unwrap(runner.model))
     name = 'test' if args.data is None else f'test_{args.data.resolve().name}'
     run_test(runner, args.out or folder / name, {'weights': checkpoint.name})
+
+
+def _config_and_weights(args: argparse.Namespace) -> tuple[Config, Path]:
+    """Return those of a model that ships, where CONFIG is its name, or else of a run."""
+    name = str(args.config)
+    if name not in zoo.names():
+        config = load_config(args)
+        return config, Path(config.work_dir) / WEIGHTS
+    config = zoo.test_config(name)
+    config.merge_from_dict(args.cfg_options)
+    config.work_dir = str(args.work_dir or Path('work_dirs') / name)
+    return config, zoo.weights_of(name)
 
 
 def run_test(runner: TipRunner, folder: Path, context: dict[str, Any]) -> None:

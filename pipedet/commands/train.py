@@ -150,15 +150,7 @@ def train(
     if args.resume and is_main_process():  # what was done is not any more
         for name in (WEIGHTS, RECORD):
             (folder / name).unlink(missing_ok=True)
-    if config.get('load_from'):  # a file, or a model that comes with the package
-        load_weights(weights_of(config.load_from), unwrap(runner.model))
-        for module in runner.model.modules():
-            if isinstance(module, Novelty):
-                module.forget()
-        runner.logger.info(f'starts from the weights in {config.load_from}')
-    if first_weights is not None:
-        load_part(first_weights, 'generator', unwrap(runner.model).get_submodule(config.first.part))
-        runner.logger.info(f'{config.first.part}: weights of {first_weights}')
+    _begin_with_weights(runner, first_weights)
     planned = _announce(runner, budget_s)
     if not args.no_test:
         runner.logger.info('testing comes after that')
@@ -195,6 +187,20 @@ def train(
         raise RuntimeError(
             f'{len(failures)} saves failed, the run is otherwise whole: {failures[-1]}'
         )
+
+
+def _begin_with_weights(runner: TipRunner, first_weights: Path | None) -> None:
+    """Load what the config's `load_from` names, then what the run that came first has trained."""
+    config, model = runner.cfg, unwrap(runner.model)
+    if config.get('load_from'):  # a file, or a model that comes with the package
+        load_weights(weights_of(config.load_from), model)
+        for module in model.modules():
+            if isinstance(module, Novelty):
+                module.forget()
+        runner.logger.info(f'starts from the weights in {config.load_from}')
+    if first_weights is not None:
+        load_part(first_weights, 'generator', model.get_submodule(config.first.part))
+        runner.logger.info(f'{config.first.part}: weights of {first_weights}')
 
 
 def _prepare_seeds(config: Config, seed: int | None) -> None:
