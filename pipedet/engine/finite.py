@@ -13,9 +13,14 @@ class FiniteOptimWrapper(OptimWrapper):
 
     def update_params(self, loss: Tensor, *args, **kwargs) -> None:
         """Check the loss, then let it through to `step`."""
-        if not loss.isfinite():
-            raise FloatingPointError(f'the loss became {loss.item()}')
+        _check(loss)
         super().update_params(loss, *args, **kwargs)
+
+    def step_after(self, loss: Tensor) -> None:
+        """Check a loss whose gradients are in place already, and step."""
+        _check(loss)
+        self.step()
+        self.zero_grad()
 
     def step(self, **kwargs) -> None:
         """Check the gradients, then clip and step."""
@@ -24,3 +29,8 @@ class FiniteOptimWrapper(OptimWrapper):
         if not torch.nn.utils.get_total_norm(gradients).isfinite():
             raise FloatingPointError('a gradient is not finite')
         super().step(**kwargs)
+
+
+def _check(loss: Tensor) -> None:
+    if not loss.isfinite():
+        raise FloatingPointError(f'the loss became {loss.item()}')
