@@ -67,4 +67,5 @@ train_cfg = dict(
         )
     ],
     val_interval=2,
+    per_thread=4,
 )

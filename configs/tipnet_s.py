@@ -78,4 +78,5 @@ train_cfg = dict(
         )
     ],
     val_interval=1,
+    per_thread=4,
 )
