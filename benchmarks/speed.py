@@ -2,46 +2,69 @@
 
     python benchmarks/speed.py
 
-Batch 1, from a 256x256 frame to tips; the models take turns, so that what else the machine does
-meets all alike. Writes results/speed.json.
+Batch 1, from a 256x256 frame to tips, by torch and by ONNX Runtime (`pip install -e ".[onnx]"`);
+they take turns, so that what else the machine does meets all alike. Writes results/speed.json and
+the table between the marks in README.md.
 """
 
 import argparse
 import json
 from pathlib import Path
 
-import torch
 from mmengine.config import Config
+from tables import rewrite
 
 from pipedet.commands.latency import measure
 from pipedet.engine.cpu import tune_cpu
+from pipedet.models.onnx_network import RUNTIMES
 
 HERE = Path(__file__).parent
 CONFIGS = HERE.parent / 'configs'
 MODELS = ('ours', 'quickstart', 'tipnet_m', 'tipnet_s', 'tipnet_n')
+SLOW = 'ours by torch'
+FASTER = f'times faster than {SLOW}'
 
 
 def main(rounds: int, runs: int) -> None:
     """Measure in rounds, and write the median round of each model."""
     tune_cpu()
-    device = 'cuda' if torch.cuda.is_available() else 'cpu'
-    timed = {name: [] for name in MODELS}
+    timed = {(name, runtime): [] for name in MODELS for runtime in RUNTIMES}
     for _ in range(rounds):
-        for name in MODELS:
+        for name, runtime in timed:
             config = Config.fromfile(CONFIGS / f'{name}.py')
             config.model.enhancer = None
-            timed[name].append(measure(config, device, [1], warmup=5, runs=runs))
+            timed[name, runtime].append(measure(config, 'cpu', [1], 5, runs, runtime))
     result = {}
-    for name, own in timed.items():
+    for (name, runtime), own in timed.items():
         by_p50 = sorted(own, key=lambda one: one['batches'][0]['p50_ms'])
-        result[name] = by_p50[len(own) // 2]
-    slow = result['ours']['batches'][0]['p50_ms']
+        result[f'{name} by {runtime}'] = by_p50[len(own) // 2]
+    slow = result[SLOW]['batches'][0]['p50_ms']
     for own in result.values():
-        own['times_faster_than_ours'] = slow / own['batches'][0]['p50_ms']
+        own[FASTER] = slow / own['batches'][0]['p50_ms']
     (HERE / 'results' / 'speed.json').write_text(json.dumps(result, indent=1) + '\n')
-    for name, own in result.items():
-        p50, p99 = (own['batches'][0][key] for key in ('p50_ms', 'p99_ms'))
-        print(f'{name:12} {p50:8.2f} {p99:8.2f} ms, {own["times_faster_than_ours"]:.1f} times')
+    table = to_markdown(result)
+    rewrite(HERE / 'README.md', 'speed', table)
+    print(table)
+
+
+def to_markdown(result: dict) -> str:
+    """Return the table of all models."""
+    one = result[SLOW]
+    lines = [
+        f'{one["device"]}; {one["runs"]} runs, the median of some rounds; {one["date"]}.',
+        '',
+        '| model | torch: p50, ms | p99 | times faster | ONNX Runtime: p50, ms | p99 | '
+        'times faster |',
+        '|---|---|---|---|---|---|---|',
+    ]
+    for name in MODELS:
+        cells = [name]
+        for runtime in RUNTIMES:
+            own = result[f'{name} by {runtime}']
+            p50, p99 = (own['batches'][0][key] for key in ('p50_ms', 'p99_ms'))
+            cells += [f'{p50:.1f}', f'{p99:.1f}', f'{own[FASTER]:.1f}']
+        lines.append(f'| {" | ".join(cells)} |')
+    return '\n'.join(lines)
 
 
 if __name__ == '__main__':

