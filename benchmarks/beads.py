@@ -2,8 +2,9 @@
 
     python benchmarks/beads.py work_dirs/midasmap_small
 
-At the size that the run was tested on, and at 2048x2115, where beads are sixteen times as rare: each
-with the score threshold of the best mean F1 on micrographs of the validation's seed. Writes results/beads_NAME.json and the table between the marks in README.md.
+At the size that the run was tested on, and at 2048x2115, where beads are sixteen times as rare;
+each with the score threshold of the best mean F1 on micrographs of the validation's seed. Writes
+results/beads_NAME.json and the table between the marks in README.md.
 """
 
 import argparse
@@ -115,10 +116,10 @@ def to_markdown(found: dict) -> str:
     for own in found['sets'].values():
         for kind, row in own['kinds'].items():
             low, high = row['f1_95']
-            lines.append(
-                f'| {own["data"]} | {own["threshold"]:g} | {kind} | {row["precision"]:.1f} | {row["recall"]:.1f} | '
-                f'{row["f1"]:.1f} ({low:.1f} to {high:.1f}) |'
-            )
+            cells = [own['data'], f'{own["threshold"]:g}', kind]
+            cells += [f'{row[key]:.1f}' for key in ('precision', 'recall')]
+            cells += [f'{row["f1"]:.1f} ({low:.1f} to {high:.1f})']
+            lines.append(f'| {" | ".join(cells)} |')
     return '\n'.join(lines)
 
 
