@@ -98,9 +98,9 @@ def measure(
         keys = {key: f'kind/{key}{end}/{name}' for key in ('precision', 'recall', 'f1')}
         rows[name] = {key: result.get(long) for key, long in keys.items()}
         if again:
-            spread = [one[keys['f1']] for one in again]
+            spread = [one.get(keys['f1'], 0.0) for one in again]
             rows[name]['f1_95'] = np.percentile(spread, (2.5, 97.5)).tolist()
-    return dict(mean=result[f'kind/f1{end}'], kinds=rows)
+    return dict(mean=result.get(f'kind/f1{end}', 0.0), kinds=rows)
 
 
 def to_markdown(found: dict) -> str:
@@ -117,10 +117,14 @@ def to_markdown(found: dict) -> str:
         for kind, row in own['kinds'].items():
             low, high = row['f1_95']
             cells = [own['data'], f'{own["threshold"]:g}', kind]
-            cells += [f'{row[key]:.1f}' for key in ('precision', 'recall')]
-            cells += [f'{row["f1"]:.1f} ({low:.1f} to {high:.1f})']
+            cells += [_percent(row['precision']), _percent(row['recall'])]
+            cells += [f'{_percent(row["f1"])} ({low:.1f} to {high:.1f})']
             lines.append(f'| {" | ".join(cells)} |')
     return '\n'.join(lines)
+
+
+def _percent(value: float | None) -> str:
+    return '-' if value is None else f'{value:.1f}'  # nothing predicted has no precision
 
 
 if __name__ == '__main__':

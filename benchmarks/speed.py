@@ -40,6 +40,7 @@ def main(rounds: int, runs: int) -> None:
         result[f'{name} by {runtime}'] = by_p50[len(own) // 2]
     slow = result[SLOW]['batches'][0]['p50_ms']
     for own in result.values():
+        own['rounds'] = rounds
         own[FASTER] = slow / own['batches'][0]['p50_ms']
     (HERE / 'results' / 'speed.json').write_text(json.dumps(result, indent=1) + '\n')
     table = to_markdown(result)
@@ -51,7 +52,7 @@ def to_markdown(result: dict) -> str:
     """Return the table of all models."""
     one = result[SLOW]
     lines = [
-        f'{one["device"]}; {one["runs"]} runs, the median of some rounds; {one["date"]}.',
+        f'{one["device"]}; the median of {one["rounds"]} rounds of {one["runs"]} runs; {one["date"]}.',
         '',
         '| model | torch: p50, ms | p99 | times faster | ONNX Runtime: p50, ms | p99 | '
         'times faster |',

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from torch.utils._pytree import tree_flatten
 
 import pipedet
 from pipedet.models import onnx_network
@@ -30,6 +31,7 @@ def detector(name, **changes):
     [
         ('quickstart', {}),  # one tensor, the mean of eight views
         ('tipnet_n', {}),  # maps and a summary
+        ('tipnet_n', {'model.average_views': True}),
         ('small/ours', {'model.enhancer': None}),  # maps and slots, a transformer
     ],
 )
@@ -52,16 +54,35 @@ def test_the_model_that_ships_finds_the_same_tips():
     np.testing.assert_allclose(same.covariance_px, tips.covariance_px, rtol=1e-3)
 
 
-def test_every_shape_is_translated_once(monkeypatch):
+def test_the_last_few_shapes_are_kept(monkeypatch):
     translated = []
-    monkeypatch.setattr(
-        OnnxNetwork, '_translate', lambda self, images: translated.append(images.shape)
-    )
+
+    class Session:
+        def get_inputs(self):
+            return [type('Input', (), dict(name='x'))]
+
+        def run(self, names, feeds):
+            return [feeds['x']]
+
+    def translate(self, images):
+        translated.append(images.shape[-1])
+        return Session(), tree_flatten(images)[1]
+
+    monkeypatch.setattr(OnnxNetwork, '_translate', translate)
     network = OnnxNetwork(torch.nn.Identity())
-    for size in (32, 48, 32):
-        with pytest.raises(TypeError):  # None is no session
-            network(torch.zeros(1, 1, size, size))
-    assert translated == [(1, 1, 32, 32), (1, 1, 48, 48)]
+    for size in (1, 2, 3, 4, 1, 5, 2, 1):
+        images = torch.rand(1, 1, size, size)
+        assert network(images).equal(images)
+    assert translated == [1, 2, 3, 4, 5, 2]  # 2 was the oldest when 5 came
+
+
+def test_a_translation_that_computes_something_else_is_refused(monkeypatch):
+    exact = onnx_network.to_onnx
+    monkeypatch.setattr(
+        onnx_network, 'to_onnx', lambda network, images: exact(torch.nn.Softplus(), images)
+    )
+    with pytest.raises(RuntimeError, match='off what torch computes'):
+        OnnxNetwork(torch.relu)(torch.zeros(1, 1, 8, 8))
 
 
 def test_what_cannot_be_is_told(monkeypatch):
@@ -70,6 +91,11 @@ def test_what_cannot_be_is_told(monkeypatch):
         run_by('onnx', model)
     with pytest.raises(ValueError, match='eval mode'):
         run_by('onnxruntime', model.train())
+    with pytest.raises(ValueError, match='CenterNet'):
+        run_by('onnxruntime', detector('detectors/midasmap_small'))
+    already = run_by('onnxruntime', detector('tipnet_n'))
+    with pytest.raises(ValueError, match='already'):
+        run_by('onnxruntime', already)
     monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
-    with pytest.raises(ModuleNotFoundError, match=r'pip install -e "\.\[onnx\]"'):
+    with pytest.raises(RuntimeError, match=r'pip install -e "\.\[onnx\]"'):
         run_by('onnxruntime', model.eval())

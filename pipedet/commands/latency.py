@@ -4,6 +4,7 @@ import argparse
 import json
 import platform
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +93,7 @@ def measure(
         warmup=warmup,
         runs=runs,
         torch=torch.__version__,
+        onnxruntime=version('onnxruntime') if runtime == 'onnxruntime' else None,
         date=time.strftime('%Y-%m-%d'),
         input_size=list(shape[1:]),
         batches=[_time_batch(model, shape, device, batch, warmup, runs) for batch in batches],
@@ -102,6 +104,7 @@ def _time_batch(
     model: TipDetector, shape: tuple[int, ...], device: str, batch: int, warmup: int, runs: int
 ) -> dict:
     images = 1000 * torch.rand(batch, *shape, device=device)
+    model.read(normalise(images))  # a runtime translates what is new to it
     if device == 'cuda':
         torch.cuda.reset_peak_memory_stats()
     times = []

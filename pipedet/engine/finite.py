@@ -18,6 +18,8 @@ class FiniteOptimWrapper(OptimWrapper):
 
     def step_after(self, loss: Tensor) -> None:
         """Check a loss whose gradients are in place already, and step."""
+        if self._accumulative_counts != 1:
+            raise ValueError('accumulative_counts is not for per_thread: leave one of them out')
         _check(loss)
         self.step()
         self.zero_grad()

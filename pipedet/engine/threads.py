@@ -1,9 +1,10 @@
-"""Gradients of a batch on several CPU threads, each with samples of its own.
+"""A step's forward and backward passes on several CPU threads, each with samples of its own.
 
-A small network's layers are too short to be shared: two threads that wait for each other at the end
-of every layer do a step in two thirds of the time of one thread, two that have half of the batch
-each and meet once a step in half of it. As in a training on several machines, BatchNorm sees the
-samples of one thread at a time.
+A small network's layers are too short to be shared: threads that meet at the end of every layer
+wait for each other most of the time. Here they meet twice in a step, for the loss of the whole
+batch and for the sum of the gradients (`benchmarks/threads.py` has the times). As in a training on
+several machines, BatchNorm sees the samples of one thread at a time; all else is what one pass
+computes.
 """
 
 import copy
@@ -11,26 +12,33 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from mmengine.dist import get_world_size
+from timm.layers import DropPath
 from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from pipedet.models.tip_detector import TipDetector
+
+_RANDOM = (nn.modules.dropout._DropoutNd, DropPath)
 
 
 class ThreadedGradients:
     """Copies of a model that share its weights, one for each thread.
 
-    Weights are to be changed in place, as optimisers do. What a model draws at random has no fixed
-    order among threads: do not use this for models with dropout.
+    Weights are to be changed in place, as optimisers do.
 
     Args:
-        model: on the CPU.
+        model: on the CPU, without an enhancer and without dropout.
         threads: how many.
+        per_thread: the fewest samples that a thread may have to itself.
     """
 
-    def __init__(self, model: TipDetector, threads: int) -> None:
-        self.model, self.threads = model, threads
-        self.copies: list[TipDetector] = [model]
-        self._pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+    def __init__(self, model: TipDetector, threads: int, per_thread: int) -> None:
+        self.model, self.threads, self.per_thread = model, threads, per_thread
+        cores = max(1, torch.get_num_threads() // threads)
+        self._pool = ThreadPoolExecutor(
+            threads, initializer=torch.set_num_threads, initargs=(cores,)
+        )
+        self.renew()
 
     def renew(self) -> None:
         """Copy the model anew: its mode or what is frozen has changed."""
@@ -40,19 +48,36 @@ class ThreadedGradients:
         """Add the gradients of a collated batch to the model's own.
 
         Returns:
-            the total loss, without a graph, and the values to log: means over the threads, by
-            their numbers of samples.
+            the total loss and the values to log, without a graph.
         """
-        parts = _split(batch, self.threads)
-        total = len(batch['data_samples'])
-        jobs = [
-            self._pool.submit(_backward, own, part, len(part['data_samples']) / total)
-            for own, part in zip(self.copies, parts, strict=False)
-        ]
-        logged = [job.result() for job in jobs]
-        self._gather(self.copies[: len(jobs)])
-        means = {name: torch.stack([row[name] for row in logged]).sum(dim=0) for name in logged[0]}
-        return means['loss'], means
+        data = self.model.data_preprocessor(batch, training=True)
+        inputs, tips = data['inputs'], [sample.gt_tips for sample in data['data_samples']]
+        count = max(1, min(self.threads, len(inputs) // self.per_thread))
+        used = self.copies[:count]
+        outputs = list(
+            self._pool.map(lambda own, part: own._forward(part), used, inputs.tensor_split(count))
+        )
+        # The loss is of the whole batch: it may be a mean over tips, of which threads have not
+        # equally many.
+        flat = [tree_flatten(part)[0] for part in outputs]
+        joined = [torch.cat(parts).detach() for parts in zip(*flat, strict=True)]
+        learned = [i for i, part in enumerate(flat[0]) if part.requires_grad]
+        for i in learned:
+            joined[i].requires_grad_()
+        whole = tree_unflatten(joined, tree_flatten(outputs[0])[1])
+        loss, logged = self.model.parse_losses(self.model._losses(whole, tips, inputs.shape[-2:]))
+        loss.backward()
+        learned = [i for i in learned if joined[i].grad is not None]  # others have no loss
+        gradients = [joined[i].grad.tensor_split(count) for i in learned]
+        list(
+            self._pool.map(
+                torch.autograd.backward,
+                [[part[i] for i in learned] for part in flat],
+                zip(*gradients, strict=True),
+            )
+        )
+        self._gather(used)
+        return loss.detach(), {name: value.detach() for name, value in logged.items()}
 
     @torch.no_grad()
     def _gather(self, used: list[TipDetector]) -> None:
@@ -65,29 +90,44 @@ class ThreadedGradients:
                     weight.grad = torch.zeros_like(weight)
                 weight.grad.add_(theirs.grad)
                 theirs.grad = None
-        for own, *others in zip(*(own.buffers() for own in self.copies), strict=True):
-            if own.is_floating_point():
-                mean = torch.stack([own, *others[: len(used) - 1]]).mean(dim=0)
-                own.copy_(mean)
+        for own, *others in zip(*(model.buffers() for model in self.copies), strict=True):
+            active = [own, *others[: len(used) - 1]]
+            # A mean of equal numbers need not be the number: what is frozen stays as it is.
+            if any(not other.equal(own) for other in active[1:]):
+                own.copy_(torch.stack(active).mean(dim=0))
             for other in others:
                 other.copy_(own)
 
 
 def threaded(model: nn.Module, batch_size: int, per_thread: int | None) -> ThreadedGradients | None:
-    """Return what deals batches out to threads; None where there is one, a GPU or other ranks.
+    """Return what deals batches out to threads, or None where all are to work on a batch together.
+
+    That is with one thread, on a GPU, beside other ranks, and for a detector with an enhancer.
 
     Args:
         model: a detector, or its distributed wrapper.
         batch_size: samples of a batch.
         per_thread: the fewest samples that a thread may have to itself, or None not to deal.
+
+    Raises:
+        ValueError: the model cannot be dealt out, or `per_thread` is no number of samples.
     """
     on_cpu = next(model.parameters()).device.type == 'cpu'
     if per_thread is None or not on_cpu or get_world_size() > 1:
         return None
+    if per_thread < 1:
+        raise ValueError(f'per_thread={per_thread}: a thread needs a sample at least')
     if not isinstance(model, TipDetector):
-        raise TypeError(f'per_thread is for detectors; a {type(model).__name__} steps by itself')
+        raise ValueError(f'per_thread is for detectors; a {type(model).__name__} steps by itself')
+    if model.enhancer is not None:  # large layers: they are shared well
+        return None
+    for name, module in model.named_modules():
+        if isinstance(module, _RANDOM) and getattr(module, 'p', getattr(module, 'drop_prob', 0)):
+            raise ValueError(
+                f'{name} draws at random, in no fixed order among threads: leave out per_thread'
+            )
     threads = min(torch.get_num_threads(), batch_size // per_thread)
-    return ThreadedGradients(model, threads) if threads > 1 else None
+    return ThreadedGradients(model, threads, per_thread) if threads > 1 else None
 
 
 def _sharing_copy(model: TipDetector) -> TipDetector:
@@ -95,16 +135,3 @@ def _sharing_copy(model: TipDetector) -> TipDetector:
     for theirs, own in zip(twin.parameters(), model.parameters(), strict=True):
         theirs.data, theirs.grad = own.data, None
     return twin
-
-
-def _split(batch: dict, parts: int) -> list[dict]:
-    """Deal the samples of a batch out; fewer samples than parts make fewer parts."""
-    count = min(parts, len(batch['data_samples']))
-    return [{key: values[i::count] for key, values in batch.items()} for i in range(count)]
-
-
-def _backward(model: TipDetector, batch: dict, share: float) -> dict[str, Tensor]:
-    data = model.data_preprocessor(batch, training=True)
-    loss, logged = model.parse_losses(model(**data, mode='loss'))
-    (share * loss).backward()
-    return {name: share * value.detach() for name, value in logged.items()}
