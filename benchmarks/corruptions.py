@@ -40,17 +40,21 @@ CLEAN = 'clean'
 def main(runs: list[Path], scenes: int, empty: int) -> None:
     """Measure every run and write."""
     tune_cpu()
-    results = {name_of(run): measure(run, scenes, empty) for run in runs}
-    found = dict(
-        set='clear',
-        scenes=scenes,
-        frames_without_tips=empty,
+    path = HERE / 'results' / 'corruptions.json'
+    frames = dict(set='clear', scenes=scenes, frames_without_tips=empty)
+    before = json.loads(path.read_text()) if path.is_file() else {}
+    # Models measured before on the same frames keep their rows.
+    same = all(before.get(key) == value for key, value in frames.items())
+    models = before['models'] if same else {}
+    circumstances = dict(
         device=device_name('cpu'),
         torch=torch.__version__,
         date=datetime.date.today().isoformat(),
-        models=results,
     )
-    (HERE / 'results' / 'corruptions.json').write_text(json.dumps(found, indent=1) + '\n')
+    for run in runs:
+        models[name_of(run)] = circumstances | measure(run, scenes, empty)
+    found = frames | dict(models=models)
+    path.write_text(json.dumps(found, indent=1) + '\n')
     rewrite(HERE / 'README.md', 'corruptions', to_markdown(found))
 
 
@@ -189,10 +193,11 @@ EMPTY = {
 
 def to_markdown(found: dict) -> str:
     """Return the summary and the table of every corruption."""
-    models, device, date = found['models'], found['device'], found['date']
+    models = found['models']
+    when = '; '.join(sorted({f'{own["device"]}, {own["date"]}' for own in models.values()}))
     lines = [
         f'First {found["scenes"]} scenes of `clear`, {found["frames_without_tips"]} frames of each '
-        f'kind without tips; synthetic; {device}; {date}.',
+        f'kind without tips; synthetic; {when}.',
         '',
         '| model | clean, % within 5 um | silent failures, % | retained, severity 1-3 | 4-5 | '
         'silent failures 1-3, % | 4-5 | abstained 1-3, % | 4-5 | false tips without tips, % | '

@@ -52,7 +52,7 @@ def to_markdown(result: dict) -> str:
     """Return the table of all models."""
     one = result[SLOW]
     lines = [
-        f'{one["device"]}; the median of {one["rounds"]} rounds of {one["runs"]} runs; {one["date"]}.',
+        f'{one["device"]}; median of {one["rounds"]} rounds of {one["runs"]} runs; {one["date"]}.',
         '',
         '| model | torch: p50, ms | p99 | times faster | ONNX Runtime: p50, ms | p99 | '
         'times faster |',
