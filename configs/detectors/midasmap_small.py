@@ -1,4 +1,4 @@
-"""MidasMap for minutes on two CPU cores: a light encoder, narrow maps, small micrographs.
+"""MidasMap for fifteen minutes on two CPU cores: a light encoder, narrow maps, small micrographs.
 
 One phase at one rate: random weights need no protection. Muon learns from fewer patches than AdamW.
 """
@@ -14,7 +14,7 @@ model.encoder.update(name='mobilenetv4_conv_small', levels=(1, 2, 3), channels=3
 model.head.hidden = 32
 small = dict(size=(384, 400), beads=24)
 train_dataloader.update(batch_size=16, num_workers=0, persistent_workers=False)
-train_dataloader.dataset.update(small, length=800, patch=128)
+train_dataloader.dataset.update(small, micrographs=60, length=800, patch=128)
 val_dataloader.update(num_workers=0, persistent_workers=False)
 val_dataloader.dataset.update(small, micrographs=4)
 test_dataloader.num_workers = 0
@@ -22,5 +22,7 @@ test_dataloader.dataset.update(small, micrographs=20)
 optim_wrapper = dict(
     type=FiniteOptimWrapper, optimizer=dict(type=Muon, lr=0.02), clip_grad=dict(max_norm=1.0)
 )
-train_cfg.stages = [dict(name='all', parts=('encoder', 'head'), epochs=12, lr=0.02,
+train_cfg.per_thread = 8
+train_cfg.val_interval = 5
+train_cfg.stages = [dict(name='all', parts=('encoder', 'head'), epochs=60, lr=0.02,
                          schedule=dict(type=WarmupCosine, warmup=0.05))]  # fmt: skip
