@@ -11,7 +11,7 @@ from mmengine.config import Config
 from pipedet.commands.common import build_runner
 from pipedet.engine.budget import plan
 from pipedet.engine.stopping import Stopped
-from pipedet.engine.threads import ThreadedGradients, threaded
+from pipedet.engine.threads import ThreadedGradients, ahead, threaded
 from pipedet.models.parts import unwrap
 
 TINY = Path(__file__).parent.parent / 'configs' / '_base_' / 'tiny.py'
@@ -177,3 +177,21 @@ def test_a_loss_that_is_not_finite_changes_nothing(tmp_path):
     with pytest.raises(FloatingPointError, match='loss became nan'):
         runner.build_optim_wrapper(runner.optim_wrapper).step_after(torch.tensor(float('nan')))
     assert all(a.equal(b) for a, b in zip(before, runner.model.parameters(), strict=True))
+
+
+def test_batches_come_in_order_and_faults_where_they_are():
+    class Rows(torch.utils.data.Dataset):
+        def __len__(self):
+            return 5
+
+        def __getitem__(self, index):
+            if index == 4:
+                raise ValueError('row 4')
+            return index
+
+    loader = torch.utils.data.DataLoader(Rows(), batch_size=2, collate_fn=list)
+    seen = []
+    with pytest.raises(ValueError, match='row 4'):
+        for batch in ahead(loader):
+            seen.append(batch)
+    assert seen == [[0, 1], [2, 3]]

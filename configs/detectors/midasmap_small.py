@@ -12,6 +12,7 @@ with read_base():
 
 model.encoder.update(name='mobilenetv4_conv_small', levels=(1, 2, 3), channels=32)
 model.head.hidden = 32
+model.score_threshold = 0.55  # `benchmarks/beads.py` chose it
 small = dict(size=(384, 400), beads=24)
 train_dataloader.update(batch_size=16, num_workers=0, persistent_workers=False)
 train_dataloader.dataset.update(small, micrographs=60, length=800, patch=128)

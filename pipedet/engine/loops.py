@@ -20,7 +20,7 @@ from pipedet.datasets import DatasetError, EpochSampler
 from pipedet.engine.players import optimisers
 from pipedet.engine.stages import Stage, build_stage
 from pipedet.engine.stopping import Stopped, StopRequest
-from pipedet.engine.threads import threaded
+from pipedet.engine.threads import ahead, threaded
 from pipedet.models.parts import unwrap
 from pipedet.registry import LOOPS
 from pipedet.structures import TipDataSample, split_unread
@@ -162,7 +162,7 @@ class StagedTrainLoop(BaseLoop):
         # What was seen before a stop in the middle of the epoch is not loaded again.
         self.dataloader.sampler.start = self.batch * self.dataloader.batch_size
         before = self.stage.elapsed_s
-        for index, batch in enumerate(self.dataloader, start=self.batch):
+        for index, batch in enumerate(ahead(self.dataloader), start=self.batch):
             self._run_iter(index, batch)
             self.batch = index + 1
             self.stage.elapsed_s = _agreed(before + time.perf_counter() - started)

@@ -8,6 +8,7 @@ computes.
 """
 
 import copy
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
@@ -15,6 +16,7 @@ from mmengine.dist import get_world_size
 from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils.data import DataLoader
 
 from pipedet.models.tip_detector import TipDetector
 
@@ -128,6 +130,22 @@ def threaded(model: nn.Module, batch_size: int, per_thread: int | None) -> Threa
             )
     threads = min(torch.get_num_threads(), batch_size // per_thread)
     return ThreadedGradients(model, threads, per_thread) if threads > 1 else None
+
+
+def ahead(loader: DataLoader) -> Iterator[dict]:
+    """Yield the batches of a loader, each loaded while the one before it is being used.
+
+    A loader with workers of its own does so by itself.
+    """
+    if loader.num_workers:
+        yield from loader
+        return
+    batches = iter(loader)
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = pool.submit(next, batches, None)
+            yield batch
 
 
 def _sharing_copy(model: TipDetector) -> TipDetector:
