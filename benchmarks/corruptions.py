@@ -115,8 +115,9 @@ def _retained(rows: dict, severities: str) -> dict:
     """Return the mean accuracy over clean accuracy, and the mean rate of silent failures."""
     low, high = map(int, severities.split('-'))
     own = [row for k, row in rows.items() if k != CLEAN and low <= int(k.split('/')[1]) <= high]
+    spoiled, clean = float(np.mean([row['accuracy'] for row in own])), rows[CLEAN]['accuracy']
     return dict(
-        accuracy=float(np.mean([row['accuracy'] for row in own]) / rows[CLEAN]['accuracy']),
+        accuracy=spoiled / clean if clean else None,  # there was nothing to retain
         silent=float(np.mean([row['silent'] for row in own])),
         abstained=float(np.mean([row['abstained'] for row in own])),
     )
@@ -211,8 +212,7 @@ def to_markdown(found: dict) -> str:
         cells = [
             f'{clean["accuracy"]:.1f}',
             f'{clean["silent"]:.1f}',
-            f'{mild["accuracy"]:.2f}',
-            f'{severe["accuracy"]:.2f}',
+            *('-' if r['accuracy'] is None else f'{r["accuracy"]:.2f}' for r in (mild, severe)),
             *(f'{part[key]:.1f}' for key in ('silent', 'abstained') for part in (mild, severe)),
             f'{empty["all"]:.1f}',
             f'{empty["at most"]:.1f}',

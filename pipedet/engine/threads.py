@@ -95,7 +95,7 @@ class ThreadedGradients:
         for own, *others in zip(*(model.buffers() for model in self.copies), strict=True):
             active = [own, *others[: len(used) - 1]]
             # A mean of equal numbers need not be the number: what is frozen stays as it is.
-            if any(not other.equal(own) for other in active[1:]):
+            if own.is_floating_point() and any(not other.equal(own) for other in active[1:]):
                 own.copy_(torch.stack(active).mean(dim=0))
             for other in others:
                 other.copy_(own)
