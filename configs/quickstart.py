@@ -67,5 +67,4 @@ train_cfg = dict(
         )
     ],
     val_interval=2,
-    per_thread=4,
 )

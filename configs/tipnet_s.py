@@ -78,5 +78,4 @@ train_cfg = dict(
         )
     ],
     val_interval=1,
-    per_thread=4,
 )

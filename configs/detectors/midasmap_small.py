@@ -23,7 +23,6 @@ test_dataloader.dataset.update(small, micrographs=20)
 optim_wrapper = dict(
     type=FiniteOptimWrapper, optimizer=dict(type=Muon, lr=0.02), clip_grad=dict(max_norm=1.0)
 )
-train_cfg.per_thread = 8
 train_cfg.val_interval = 5
 train_cfg.stages = [dict(name='all', parts=('encoder', 'head'), epochs=60, lr=0.02,
                          schedule=dict(type=WarmupCosine, warmup=0.05))]  # fmt: skip

@@ -6,7 +6,6 @@ the share of the wall clock that it has in the full recipe; a stage ends when it
 
 import re
 import time
-from functools import partial
 from itertools import cycle, islice
 
 import torch
@@ -115,12 +114,9 @@ def _time_step(loop: StagedTrainLoop, stage: Stage) -> float:
     kept = {name: value.clone() for name, value in model.named_buffers()}
     model.train_only(stage.parts)
     model.train()
-    if loop.gradients is not None:
-        loop.gradients.renew()
-    step = loop.gradients or partial(_step, model)
-    step(loop.dataloader.collate_fn(samples[:2] if on_cpu else samples))  # warm-up
+    _step(model, loop.dataloader.collate_fn(samples[:2] if on_cpu else samples))  # warm-up
     started = time.perf_counter()
-    step(loop.dataloader.collate_fn(samples))
+    _step(model, loop.dataloader.collate_fn(samples))
     elapsed = time.perf_counter() - started
     for name, value in model.named_buffers():
         value.copy_(kept[name])

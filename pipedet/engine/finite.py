@@ -13,16 +13,9 @@ class FiniteOptimWrapper(OptimWrapper):
 
     def update_params(self, loss: Tensor, *args, **kwargs) -> None:
         """Check the loss, then let it through to `step`."""
-        _check(loss)
+        if not loss.isfinite():
+            raise FloatingPointError(f'the loss became {loss.item()}')
         super().update_params(loss, *args, **kwargs)
-
-    def step_after(self, loss: Tensor) -> None:
-        """Check a loss whose gradients are in place already, and step."""
-        if self._accumulative_counts != 1:
-            raise ValueError('accumulative_counts is not for per_thread: leave one of them out')
-        _check(loss)
-        self.step()
-        self.zero_grad()
 
     def step(self, **kwargs) -> None:
         """Check the gradients, then clip and step."""
@@ -31,8 +24,3 @@ class FiniteOptimWrapper(OptimWrapper):
         if not torch.nn.utils.get_total_norm(gradients).isfinite():
             raise FloatingPointError('a gradient is not finite')
         super().step(**kwargs)
-
-
-def _check(loss: Tensor) -> None:
-    if not loss.isfinite():
-        raise FloatingPointError(f'the loss became {loss.item()}')

@@ -20,7 +20,6 @@ from pipedet.datasets import DatasetError, EpochSampler
 from pipedet.engine.players import optimisers
 from pipedet.engine.stages import Stage, build_stage
 from pipedet.engine.stopping import Stopped, StopRequest
-from pipedet.engine.threads import ahead, threaded
 from pipedet.models.parts import unwrap
 from pipedet.registry import LOOPS
 from pipedet.structures import TipDataSample, split_unread
@@ -38,17 +37,10 @@ class StagedTrainLoop(BaseLoop):
         stages: dicts of name, parts, epochs, lr, schedule, and a `patience` if it may end early
             (the fields of `Stage`).
         val_interval: epochs between validations; the end of a stage is always validated.
-        per_thread: on a CPU, the fewest samples of a batch that a thread may have to itself
-            (`ThreadedGradients`); None where all threads work on the batch together.
     """
 
     def __init__(
-        self,
-        runner,
-        dataloader: DataLoader | dict,
-        stages: Sequence[dict],
-        val_interval: int,
-        per_thread: int | None = None,
+        self, runner, dataloader: DataLoader | dict, stages: Sequence[dict], val_interval: int
     ) -> None:
         super().__init__(runner, dataloader)
         if not isinstance(self.dataloader.sampler, EpochSampler):
@@ -64,7 +56,6 @@ class StagedTrainLoop(BaseLoop):
         self._request = StopRequest()
         self.unread: dict[str, str] = {}  # fault by source
         self.validation: dict[str, float] = {}  # metrics of the last one
-        self.gradients = threaded(runner.model, self.dataloader.batch_size, per_thread)
 
     @property
     def stage(self) -> Stage:
@@ -152,8 +143,6 @@ class StagedTrainLoop(BaseLoop):
         started = time.perf_counter()
         self.runner.call_hook('before_train_epoch')
         self.runner.model.train()
-        if self.gradients is not None:
-            self.gradients.renew()
         for part in (self.dataloader.dataset, self.dataloader.sampler):
             if hasattr(part, 'set_epoch'):
                 part.set_epoch(self.epoch)
@@ -162,7 +151,7 @@ class StagedTrainLoop(BaseLoop):
         # What was seen before a stop in the middle of the epoch is not loaded again.
         self.dataloader.sampler.start = self.batch * self.dataloader.batch_size
         before = self.stage.elapsed_s
-        for index, batch in enumerate(ahead(self.dataloader), start=self.batch):
+        for index, batch in enumerate(self.dataloader, start=self.batch):
             self._run_iter(index, batch)
             self.batch = index + 1
             self.stage.elapsed_s = _agreed(before + time.perf_counter() - started)
@@ -207,13 +196,8 @@ class StagedTrainLoop(BaseLoop):
         self.stage.iters_done += 1
 
     def _step(self, batch: dict) -> dict | None:
-        wrapper = self.runner.optim_wrapper
         if batch['data_samples']:
-            if self.gradients is None:
-                return self.runner.model.train_step(batch, optim_wrapper=wrapper)
-            loss, logged = self.gradients(batch)
-            wrapper.step_after(loss)
-            return logged
+            return self.runner.model.train_step(batch, optim_wrapper=self.runner.optim_wrapper)
         if get_world_size() > 1:  # the other ranks would wait for this one's gradients for ever
             raise DatasetError('no image of a batch can be read; mend them, or use a larger batch')
         return None
