@@ -6,7 +6,6 @@ from setuptools import find_packages, setup
 
 RIVALS = ['monai>=1.4', 'einops>=0.7']  # networks that RUNet is compared with
 TUNE = ['optuna>=5']
-ONNX = ['onnx>=1.18', 'onnxscript>=0.5', 'onnxruntime>=1.22']
 
 setup(
     name='pipedet',
@@ -41,7 +40,6 @@ setup(
     extras_require={
         'rivals': RIVALS,
         'tune': TUNE,
-        'onnx': ONNX,
         'test': [
             'pytest>=8',
             'pytest-xdist>=3.5',
@@ -50,7 +48,6 @@ setup(
             'bandit>=1.8',
             *RIVALS,
             *TUNE,
-            *ONNX,
         ],
     },
     entry_points={'console_scripts': ['pipedet=pipedet.cli:main']},

@@ -2,9 +2,8 @@
 
     python benchmarks/speed.py
 
-Batch 1, from a 256x256 frame to tips, by torch and by ONNX Runtime (`pip install -e ".[onnx]"`);
-they take turns, so that what else the machine does meets all alike. Writes results/speed.json and
-the table between the marks in README.md.
+Batch 1, from a 256x256 frame to tips; the models take turns, so that what else the machine does
+meets all alike. Writes results/speed.json and the table between the marks in README.md.
 """
 
 import argparse
@@ -16,28 +15,27 @@ from tables import rewrite
 
 from pipedet.commands.latency import measure
 from pipedet.engine.cpu import tune_cpu
-from pipedet.models.onnx_network import RUNTIMES
 
 HERE = Path(__file__).parent
 CONFIGS = HERE.parent / 'configs'
 MODELS = ('ours', 'quickstart', 'tipnet_m', 'tipnet_s', 'tipnet_n')
-SLOW = 'ours by torch'
+SLOW = 'ours'
 FASTER = f'times faster than {SLOW}'
 
 
 def main(rounds: int, runs: int) -> None:
     """Measure in rounds, and write the median round of each model."""
     tune_cpu()
-    timed = {(name, runtime): [] for name in MODELS for runtime in RUNTIMES}
+    timed = {name: [] for name in MODELS}
     for _ in range(rounds):
-        for name, runtime in timed:
+        for name in MODELS:
             config = Config.fromfile(CONFIGS / f'{name}.py')
             config.model.enhancer = None
-            timed[name, runtime].append(measure(config, 'cpu', [1], 5, runs, runtime))
+            timed[name].append(measure(config, 'cpu', [1], warmup=5, runs=runs))
     result = {}
-    for (name, runtime), own in timed.items():
+    for name, own in timed.items():
         by_p50 = sorted(own, key=lambda one: one['batches'][0]['p50_ms'])
-        result[f'{name} by {runtime}'] = by_p50[len(own) // 2]
+        result[name] = by_p50[len(own) // 2]
     slow = result[SLOW]['batches'][0]['p50_ms']
     for own in result.values():
         own['rounds'] = rounds
@@ -54,17 +52,13 @@ def to_markdown(result: dict) -> str:
     lines = [
         f'{one["device"]}; median of {one["rounds"]} rounds of {one["runs"]} runs; {one["date"]}.',
         '',
-        '| model | torch: p50, ms | p99 | times faster | ONNX Runtime: p50, ms | p99 | '
-        'times faster |',
-        '|---|---|---|---|---|---|---|',
+        '| model | p50, ms | p99, ms | times faster |',
+        '|---|---|---|---|',
     ]
     for name in MODELS:
-        cells = [name]
-        for runtime in RUNTIMES:
-            own = result[f'{name} by {runtime}']
-            p50, p99 = (own['batches'][0][key] for key in ('p50_ms', 'p99_ms'))
-            cells += [f'{p50:.1f}', f'{p99:.1f}', f'{own[FASTER]:.1f}']
-        lines.append(f'| {" | ".join(cells)} |')
+        own = result[name]
+        p50, p99 = (own['batches'][0][key] for key in ('p50_ms', 'p99_ms'))
+        lines.append(f'| {name} | {p50:.1f} | {p99:.1f} | {own[FASTER]:.1f} |')
     return '\n'.join(lines)
 
 

@@ -8,11 +8,8 @@ if TYPE_CHECKING:
 __version__ = '0.1.0'
 
 
-def load(name: str = 'tipnet_s', device: str = 'cpu', runtime: str = 'torch') -> 'TipLocaliser':
-    """Return a trained model of the zoo as a function of an image: `load()(image)` -> `Tips`.
-
-    `runtime='onnxruntime'` (`pip install -e ".[onnx]"`) is faster on a CPU.
-    """
+def load(name: str = 'tipnet_s', device: str = 'cpu') -> 'TipLocaliser':
+    """Return a trained model of the zoo as a function of an image: `load()(image)` -> `Tips`."""
     from pipedet.zoo import load_model  # imports torch, which takes seconds
 
-    return load_model(name, device, runtime)
+    return load_model(name, device)

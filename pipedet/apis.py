@@ -12,7 +12,6 @@ from pipedet.engine.checkpoint import load_weights
 from pipedet.engine.cpu import tune_cpu
 from pipedet.formats.schema import check_pixel_size
 from pipedet.models.fusing import fuse
-from pipedet.models.onnx_network import run_by
 from pipedet.models.tip_detector import build_detector
 from pipedet.structures import TipDataSample
 
@@ -50,16 +49,10 @@ class TipLocaliser:
         config: path of the config that the weights were trained with, or what it holds.
         weights: path of the weights.
         device: 'cpu' or 'cuda'.
-        runtime: what computes: 'torch', or 'onnxruntime' on a CPU, faster after the seconds that
-            every new size of image costs.
     """
 
     def __init__(
-        self,
-        config: str | Path | Config,
-        weights: str | Path,
-        device: str = 'cpu',
-        runtime: str = 'torch',
+        self, config: str | Path | Config, weights: str | Path, device: str = 'cpu'
     ) -> None:
         tune_cpu()
         if not isinstance(config, Config):
@@ -67,7 +60,7 @@ class TipLocaliser:
         self.model = build_detector(config.model)
         self.model.to(device, memory_format=torch.channels_last).eval()
         load_weights(Path(weights), self.model)
-        run_by(runtime, fuse(self.model))
+        fuse(self.model)
         self.pipeline = Compose(config.predict_pipeline)
 
     @torch.no_grad()

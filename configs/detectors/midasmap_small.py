@@ -1,4 +1,4 @@
-"""MidasMap for fifteen minutes on two CPU cores: a light encoder, narrow maps, small micrographs.
+"""MidasMap for half an hour on a CPU: a light encoder, narrow maps, small micrographs.
 
 One phase at one rate: random weights need no protection. Muon learns from fewer patches than AdamW.
 """

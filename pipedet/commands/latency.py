@@ -4,7 +4,6 @@ import argparse
 import json
 import platform
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,6 @@ from pipedet.apis import prepare
 from pipedet.commands.common import add_config_arguments, device_name, load_config
 from pipedet.engine.cpu import tune_cpu
 from pipedet.models.fusing import fuse
-from pipedet.models.onnx_network import RUNTIMES, run_by
 from pipedet.models.parts import count_parameters
 from pipedet.models.preprocessor import normalise
 from pipedet.models.tip_detector import TipDetector, build_detector
@@ -33,9 +31,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--warmup', type=int, default=10, help='runs not counted [%(default)s]')
     parser.add_argument('--runs', type=int, default=100, help='runs counted [%(default)s]')
     parser.add_argument('--threads', type=int, help='CPU threads [all]')
-    parser.add_argument(
-        '--runtime', choices=RUNTIMES, default='torch', help='what computes [%(default)s]'
-    )
     parser.add_argument('--out', type=Path, help='JSON file [RUN FOLDER/latency.json]')
 
 
@@ -47,7 +42,7 @@ def run(args: argparse.Namespace) -> None:
         torch.set_num_threads(args.threads)
     tune_cpu()
     config = load_config(args)
-    result = measure(config, args.device, args.batch, args.warmup, args.runs, args.runtime)
+    result = measure(config, args.device, args.batch, args.warmup, args.runs)
     result['config'] = args.config.name
     out = args.out or Path(config.work_dir) / 'latency.json'
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -65,14 +60,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 @torch.no_grad()
-def measure(
-    config: Config,
-    device: str,
-    batches: list[int],
-    warmup: int,
-    runs: int,
-    runtime: str = 'torch',
-) -> dict:
+def measure(config: Config, device: str, batches: list[int], warmup: int, runs: int) -> dict:
     """Return costs and wall times of a config's detector with random weights.
 
     A run goes from frames on the device, of the size that the config makes of 256x256, to tips on
@@ -84,16 +72,13 @@ def measure(
     one = torch.rand(1, *shape, device=device)
     with FlopCounterMode(display=False) as counter:
         model.read(one)  # as predictions are made: with all views, where they are averaged
-    run_by(runtime, model)
     return dict(
         device=device_name(device),
-        runtime=runtime,
         gflop=counter.get_total_flops() / 1e9,
         parameters_m=count_parameters(model) / 1e6,
         warmup=warmup,
         runs=runs,
         torch=torch.__version__,
-        onnxruntime=version('onnxruntime') if runtime == 'onnxruntime' else None,
         date=time.strftime('%Y-%m-%d'),
         input_size=list(shape[1:]),
         batches=[_time_batch(model, shape, device, batch, warmup, runs) for batch in batches],
@@ -104,7 +89,6 @@ def _time_batch(
     model: TipDetector, shape: tuple[int, ...], device: str, batch: int, warmup: int, runs: int
 ) -> dict:
     images = 1000 * torch.rand(batch, *shape, device=device)
-    model.read(normalise(images))  # a runtime translates what is new to it
     if device == 'cuda':
         torch.cuda.reset_peak_memory_stats()
     times = []

@@ -19,7 +19,6 @@ from pipedet.formats import (
     read_pixel_size_um,
 )
 from pipedet.formats.schema import check_pixel_size
-from pipedet.models.onnx_network import RUNTIMES
 from pipedet.visualization import draw_tips, write_picture
 from pipedet.zoo import load_model
 
@@ -45,9 +44,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--pixel-size-um', type=float, help='size of a pixel; goes before what the files say'
-    )
-    parser.add_argument(
-        '--runtime', choices=RUNTIMES, default='torch', help='what computes [%(default)s]'
     )
     parser.add_argument('--strict', action='store_true', help='stop at a bad file, do not skip it')
 
@@ -113,17 +109,17 @@ def _tell(out: Path, frames: list[dict]) -> None:
 
 
 def _localiser(args: argparse.Namespace) -> TipLocaliser:
-    device = 'cuda' if torch.cuda.is_available() and args.runtime == 'torch' else 'cpu'
+    device = 'cuda' if torch.cuda.is_available() else 'cpu'
     if args.config is None:
         if args.checkpoint is not None:
             raise ValueError('--checkpoint needs the --config that its weights are of')
-        return load_model(args.model, device, args.runtime)
+        return load_model(args.model, device)
     if not args.config.is_file():
         raise FileNotFoundError(f'no config at {args.config}: a run has one in its folder')
     if args.config.suffix != '.py':
         raise ValueError(f'{args.config}: the config of a run is its config.py')
     weights = args.checkpoint or args.config.parent / 'model.safetensors'
-    return TipLocaliser(args.config, weights, device, args.runtime)
+    return TipLocaliser(args.config, weights, device)
 
 
 def find_images(source: Path) -> list[Path]:

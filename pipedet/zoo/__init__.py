@@ -27,7 +27,7 @@ def weights_of(name: str) -> Path:
     return HERE / name / WEIGHTS if name in names() else Path(name)
 
 
-def load_model(name: str, device: str = 'cpu', runtime: str = 'torch') -> TipLocaliser:
+def load_model(name: str, device: str = 'cpu') -> TipLocaliser:
     """Return a model of the zoo.
 
     Raises:
@@ -36,8 +36,7 @@ def load_model(name: str, device: str = 'cpu', runtime: str = 'torch') -> TipLoc
     if name not in names():
         raise ValueError(f'no model named {name!r} comes with pipedet; there are {names()}')
     folder = HERE / name
-    config = Config(json.loads((folder / CONFIG).read_text()))
-    return TipLocaliser(config, folder / WEIGHTS, device, runtime)
+    return TipLocaliser(Config(json.loads((folder / CONFIG).read_text())), folder / WEIGHTS, device)
 
 
 def test_config(name: str) -> Config:
