@@ -2,7 +2,7 @@
 
     python benchmarks/beads.py work_dirs/midasmap_small
 
-At the size that the run was tested on, and at 2048x2115, where beads are sixteen times as rare;
+At the size that the run was tested on, and at 2048x2115, where beads are fifteen times as rare;
 each with the score threshold of the best mean F1 on micrographs of the validation's seed. Writes
 results/beads_NAME.json and the table between the marks in README.md.
 """

@@ -10,6 +10,7 @@ import argparse
 import json
 from pathlib import Path
 
+import torch
 from mmengine.config import Config
 from tables import rewrite
 
@@ -26,12 +27,13 @@ FASTER = f'times faster than {SLOW}'
 def main(rounds: int, runs: int) -> None:
     """Measure in rounds, and write the median round of each model."""
     tune_cpu()
+    device = 'cuda' if torch.cuda.is_available() else 'cpu'
     timed = {name: [] for name in MODELS}
     for _ in range(rounds):
         for name in MODELS:
             config = Config.fromfile(CONFIGS / f'{name}.py')
             config.model.enhancer = None
-            timed[name].append(measure(config, 'cpu', [1], warmup=5, runs=runs))
+            timed[name].append(measure(config, device, [1], warmup=5, runs=runs))
     result = {}
     for name, own in timed.items():
         by_p50 = sorted(own, key=lambda one: one['batches'][0]['p50_ms'])
