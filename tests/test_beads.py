@@ -54,7 +54,7 @@ def test_beads_are_darker_than_what_is_around_by_what_was_asked_for():
     for seed in range(6):
         own = scene(seed)
         for (x, y), kind in zip(np.round(own.points).astype(int), own.kinds, strict=True):
-            around = own.image[max(y - 9, 0) : y + 10, max(x - 9, 0) : x + 10]
+            around = own.image[max(y - 18, 0) : y + 19, max(x - 18, 0) : x + 19]
             middle = own.image[y - 1 : y + 2, x - 1 : x + 2].mean()
             depths[kind].append(np.median(around) - middle)
     for values in depths.values():
@@ -63,7 +63,7 @@ def test_beads_are_darker_than_what_is_around_by_what_was_asked_for():
 
 def test_kinds_without_a_gap_and_beads_without_room_are_refused():
     with pytest.raises(ValueError, match='cannot be told apart'):
-        scene(diameters=((4.0, 7.0), (7.5, 10.0)))
+        scene(diameters=((8.0, 14.0), (15.0, 20.0)))
     with pytest.raises(ValueError, match='do not fit'):
         scene(beads=300)
     with pytest.raises(ValueError, match='do not fit into micrographs'):
@@ -71,7 +71,7 @@ def test_kinds_without_a_gap_and_beads_without_room_are_refused():
 
 
 def test_three_kinds_can_be_drawn():
-    assert set(scene(diameters=((4, 5), (6, 8), (9, 10))).kinds) == {0, 1, 2}
+    assert set(scene(diameters=((8, 10), (12, 16), (18, 20))).kinds) == {0, 1, 2}
 
 
 def patches(**changes):
@@ -106,8 +106,8 @@ def test_labels_of_patches_lie_on_dark_pixels():
     for index in range(24):
         image, points = own[index]['inputs'][0], own[index]['data_samples'].gt_tips.points
         for x, y in points.round().long().tolist():
-            if 8 <= x < 88 and 8 <= y < 88:
-                around = image[y - 8 : y + 9, x - 8 : x + 9]
+            if 18 <= x < 78 and 18 <= y < 78:
+                around = image[y - 18 : y + 19, x - 18 : x + 19]
                 depths.append(float(around.median() - image[y - 1 : y + 2, x - 1 : x + 2].mean()))
     assert len(depths) > 40
     assert np.mean(depths) == pytest.approx(np.mean(scenes.DEPTH), abs=6)
@@ -115,13 +115,13 @@ def test_labels_of_patches_lie_on_dark_pixels():
 
 def test_pasted_beads_are_labelled_and_keep_their_depth():
     source, rng = scene(), np.random.default_rng(0)
-    plain = np.full((120, 120), 90.0, np.float32)
+    plain = np.full((180, 180), 90.0, np.float32)
     old = np.array([[60.0, 60.0]], np.float32)
     image, points, kinds = paste_beads(plain, old, np.array([1]), source=source, count=5, rng=rng)
     assert len(points) == len(kinds) == 6 and (points[0] == old[0]).all()
     apart = np.hypot(*(points[:, None] - points).transpose(2, 0, 1))
     assert apart[~np.eye(6, dtype=bool)].min() >= scenes.APART
-    assert (plain == 90).all() and (image[55:66, 55:66] == 90).all()
+    assert (plain == 90).all() and (image[54:67, 54:67] == 90).all()
     middles = []
     for (x, y), kind in zip(points[1:], kinds[1:], strict=True):
         # The same pixels, moved by whole ones and to another level.

@@ -18,8 +18,8 @@ from pipedet.synthesis.beads import APART, DIAMETERS, SIZE, Micrograph, draw_mic
 
 _SCENE = 7  # last word of a micrograph's seed: patches have none
 # A copied bead goes with all pixels nearer than the first, and fades out up to the second: beyond
-# it a neighbour may begin, which is `APART` away and up to 5 px in radius.
-_WHOLE, _FADED = 6.5, APART - 5.0
+# it a neighbour may begin, which is `APART` away and up to 10 px in radius.
+_WHOLE, _FADED = 12.5, APART - 10.0
 _REACH = int(_FADED)
 _TRIES = 20  # places tried for each copy
 

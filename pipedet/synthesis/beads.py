@@ -1,9 +1,9 @@
 """Micrographs of immunogold beads: dark discs whose diameter tells what they label, and decoys.
 
 A transmission electron micrograph is grey, uneven and grainy; gold stands 11 to 39 grey levels of
-256 below it, in discs of 4 to 10 px (the task of MidasMap). Membranes and vesicles are as dark, and
-what is as large as a bead may be hollow, faint or pale. Points are (x, y) pixels, x right, y down,
-centres at integers.
+256 below it, in discs of 4 to 10 px in radius (the task of MidasMap, whose 1790 px/um make 6 nm
+10.7 px across). Membranes and vesicles are as dark, and what is as large as a bead may be hollow,
+faint or pale. Points are (x, y) pixels, x right, y down, centres at integers.
 """
 
 from collections.abc import Sequence
@@ -15,14 +15,15 @@ import numpy as np
 
 SIZE = (2048, 2115)  # (H, W)
 # Diameters in px of 6 and 12 nm beads, as (least, largest); between kinds there must be a gap.
-DIAMETERS = ((4.0, 6.0), (8.0, 10.0))
+DIAMETERS = ((8.0, 12.0), (16.0, 20.0))
 DEPTH = (11.0, 39.0)  # grey levels below what is around
-APART = 14.0  # px between the centres of any two discs
-BLUR = 0.7  # px, sigma of the microscope's
-_MARGIN = 6  # px from the border: no bead is cut
-_GAP = 1.0  # px between the diameters of two kinds
+APART = 28.0  # px between the centres of any two discs
+BLUR = 1.4  # px, sigma of the microscope's
+_MARGIN = 11  # px from the border: no bead is cut
+_GAP = 2.0  # px between the diameters of two kinds
 _GAIN = 4.0  # electrons a grey level: the noise of level 150 has a deviation of 6
 _TRIES = 50  # candidates for each place
+_BILAYER, _LINE = 12, 4  # px between a membrane's two lines, 7 nm, and their width
 
 # How many there are in a million pixels.
 _MEMBRANES, _VESICLES, _DECOYS = 12, 60, 24
@@ -97,7 +98,7 @@ def draw_micrograph(
 
 def _unevenness(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
     """Shading of the section, and texture of the cytoplasm at two scales; grey levels."""
-    grains = ((max(size) / 4, 9.0), (14, 4.0), (4, 2.5))  # px, deviation
+    grains = ((max(size) / 4, 9.0), (28, 4.0), (8, 2.5))  # px, deviation
     return sum(_noise(rng, size, grain, deviation) for grain, deviation in grains)
 
 
@@ -122,7 +123,7 @@ def _membranes(
         path = rng.uniform(0, size[::-1]) + (8 * along).cumsum(axis=0)
         across = along[:, ::-1] * (1, -1)
         shade = int(rng.integers(8, 28))
-        for side in (-3, 3):
+        for side in (-_BILAYER / 2, _BILAYER / 2):
             _polyline(canvas, path + side * across, shade)
         paths.append(path)
     return canvas, np.concatenate(paths)
@@ -130,15 +131,15 @@ def _membranes(
 
 def _polyline(canvas: np.ndarray, path: np.ndarray, shade: int) -> None:
     fixed = np.round(path * 16).astype(np.int32)  # 4 bits behind the point
-    cv2.polylines(canvas, [fixed], False, shade, 2, cv2.LINE_AA, 4)
+    cv2.polylines(canvas, [fixed], False, shade, _LINE, cv2.LINE_AA, 4)
 
 
 def _draw_vesicles(rng: np.random.Generator, canvas: np.ndarray, count: int) -> None:
-    """Rings of 20 to 40 px: larger than any bead, hollow, and as dark."""
+    """Rings of 20 to 45 nm: larger than any bead, hollow, and as dark."""
     for x, y in _anywhere(rng, canvas.shape, count):
         centre = (round(16 * x), round(16 * y))
-        radius = round(16 * rng.uniform(10, 20))
-        cv2.circle(canvas, centre, radius, int(rng.integers(8, 28)), 2, cv2.LINE_AA, 4)
+        radius = round(16 * rng.uniform(20, 40))
+        cv2.circle(canvas, centre, radius, int(rng.integers(8, 28)), _LINE, cv2.LINE_AA, 4)
 
 
 def _draw_decoys(
@@ -149,10 +150,10 @@ def _draw_decoys(
         diameter, dark = rng.uniform(*span), rng.uniform(*DEPTH)
         match rng.integers(4):
             case 0:  # hollow: a small vesicle in cross-section
-                _add_disc(depth, place, diameter + 2, dark)
-                _add_disc(depth, place, diameter - 2, -dark)
+                _add_disc(depth, place, diameter + 4, dark)
+                _add_disc(depth, place, diameter - 4, -dark)
             case 1:  # too large: a dense-core vesicle
-                _add_disc(depth, place, span[1] + rng.uniform(4, 14), dark)
+                _add_disc(depth, place, span[1] + rng.uniform(8, 28), dark)
             case 2:  # too faint: dirt
                 _add_disc(depth, place, diameter, rng.uniform(2, 5))
             case 3:  # pale: a hole in the stain
@@ -183,7 +184,7 @@ def _beside(rng: np.random.Generator, paths: np.ndarray, beads: int) -> np.ndarr
     """Return as many candidates near membranes as there are anywhere, if there are membranes."""
     count = _TRIES * beads if len(paths) else 0
     sites = paths[rng.integers(max(len(paths), 1), size=count)]
-    return sites + rng.normal(scale=10, size=(count, 2))
+    return sites + rng.normal(scale=20, size=(count, 2))
 
 
 def _scatter(
