@@ -1,6 +1,7 @@
 """Local contrast: what an image looks like once its uneven brightness is taken out."""
 
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -32,13 +33,33 @@ class LocalContrast(nn.Module):
 
 def _deviation(images: Tensor, radius: int) -> Tensor:
     difference = images - _local_mean(images, radius)
-    spread = (_local_mean(difference.square(), radius) + _FLOOR).sqrt()
+    spread = (_local_mean(difference * difference, radius) + _FLOOR).sqrt()
     return (difference / spread).clamp(-_LIMIT, _LIMIT)
 
 
 def _local_mean(images: Tensor, radius: int) -> Tensor:
-    """Two passes of a 3x3 mean over cells of the radius; beyond the border there is nothing."""
-    means = F.avg_pool2d(images, radius)
+    """Two passes of a 3x3 mean over cells of the radius; beyond the border there is nothing.
+
+    Pooling, means and interpolation all act on rows and columns apart, and are linear: each axis
+    has a matrix to the means of cells and one back. Few small products take half the time of eight
+    passes over the image.
+    """
+    (down_y, up_y), (down_x, up_x) = (
+        _axis(side, radius, images.device, images.dtype) for side in images.shape[-2:]
+    )
+    means = F.linear(F.linear(images, down_x).mT, down_y)  # columns first, (.., w, h)
+    return F.linear(F.linear(means, up_y).mT, up_x)
+
+
+@cache
+def _axis(
+    side: int, radius: int, device: torch.device, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Return the matrices (cells, side) to smoothed means of cells, and (side, cells) back."""
+    pixels = torch.eye(side, dtype=torch.float64)[:, None]  # as signals, one for each pixel
+    means = F.avg_pool1d(pixels, radius)
     for _ in range(2):
-        means = F.avg_pool2d(means, 3, 1, 1, count_include_pad=False)
-    return F.interpolate(means, scale_factor=radius, mode='bilinear')
+        means = F.avg_pool1d(means, 3, 1, 1, count_include_pad=False)
+    cells = torch.eye(means.shape[-1], dtype=torch.float64)[:, None]
+    spread = F.interpolate(cells, scale_factor=radius, mode='linear')
+    return tuple(m[:, 0].T.to(device, dtype).contiguous() for m in (means, spread))
