@@ -12,7 +12,7 @@ from pipedet.evaluation import calibration
 from pipedet.models import PeakFocalLoss, TimmPyramid, TipHead, TipNet
 from pipedet.models.heatmaps import draw_gaussians
 from pipedet.models.novelty import Novelty
-from pipedet.models.tip_head import covariance
+from pipedet.models.tip_head import Unread, covariance
 from pipedet.structures import TipDataSample
 
 HEAD = dict(
@@ -62,6 +62,19 @@ def test_perfect_maps_are_read_exactly():
     assert torch.allclose(fields['direction'][0, order], directions(), atol=1e-5)
     assert torch.allclose(fields['covariance'][0, :2], 0.25 * torch.eye(2), atol=1e-5)
     assert torch.allclose(fields['z_um'][0, :2], torch.tensor(3.0))
+
+
+def test_maps_made_at_the_peaks_alone_are_read_alike():
+    torch.manual_seed(0)
+    own = head()
+    torch.nn.init.normal_(own.describe[2].weight)
+    features = torch.randn(2, 4, 6, 9)  # so small that peaks lie at the border
+    with torch.no_grad():
+        whole, alone = own.read(own(features), 8), own.read(Unread(features), 8)
+    assert torch.allclose(whole[0], alone[0], atol=1e-4) and torch.equal(whole[1], alone[1])
+    assert (whole[1] > 0).sum() > 4
+    for name, values in whole[2].items():
+        assert torch.allclose(values, alone[2][name], rtol=1e-3, atol=1e-4), name
 
 
 def test_true_places_cost_least_and_any_order_the_same():

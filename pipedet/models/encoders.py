@@ -136,9 +136,13 @@ def _begin_with_patches(net: nn.Module, in_channels: int) -> None:
     At full and half resolution are few channels and most of the pixels: a quarter of a training
     step on a CPU went there, and the network learns no worse without.
     """
-    if not isinstance(net, MobileNetV3Features) or net.feature_info.reduction()[0] != 4:
-        raise ValueError('patch_stem is for MobileNets (V3, V4) whose finest level has stride 4')
-    stem, channels = net.conv_stem.out_channels, net.feature_info.channels()[0]
+    quarter = next((level for level in net.feature_info.info if level['reduction'] == 4), {})
+    if not isinstance(net, MobileNetV3Features) or quarter.get('module') != 'blocks.0':
+        raise ValueError(
+            'patch_stem is for MobileNets (V3, V4) whose first stage goes to a quarter of the '
+            'resolution'
+        )
+    stem, channels = net.conv_stem.out_channels, quarter['num_chs']
     net.conv_stem = nn.Conv2d(in_channels, stem, 8, stride=4, padding=2, bias=False)
     net.blocks[0] = nn.Sequential(
         nn.Conv2d(stem, channels, 1, bias=False), nn.BatchNorm2d(channels)

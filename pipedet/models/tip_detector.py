@@ -58,6 +58,14 @@ class TipDetector(StagedModel):
         """Return named losses."""
         return self._judge(inputs, data_samples)[1]
 
+    def locate(self, inputs: Tensor) -> dict[str, Tensor]:
+        """Return `points` (B, K, 2), `scores` (B, K) and what else is known, by name.
+
+        All of it is in input pixels, of normalised images (B, 1, H, W) that need no enhancement.
+        """
+        points, scores, *fields = self._candidates(self._final(inputs), inputs.shape[-2:])
+        return dict(points=points, scores=scores, **(fields[0] if fields else {}))
+
     def read(self, inputs: Tensor, tips: list[InstanceData] | None = None) -> tuple[Tensor, Tensor]:
         """Return candidates (B, K, 2) in input pixels and scores (B, K); 0 is no candidate.
 

@@ -5,6 +5,8 @@ network is of it, the direction of its shaft and its height. They are learned in
 tip alone and read at the peaks of the heatmap alone.
 """
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from mmengine.structures import InstanceData
@@ -20,6 +22,12 @@ _MAPS = 9
 _HEIGHT_UM = 5.0  # one unit of the height map
 _FIRST_SIGMA = 3.0  # pixels that a fresh head believes to be off by
 _SHARPEST, _FLATTEST = 3.0, -4.0  # bounds of the logarithm of 1 / sigma, in 1 / px
+
+
+class Unread(NamedTuple):
+    """Features (B, C, h, w) whose maps are to be made at the peaks of their heatmap alone."""
+
+    features: Tensor
 
 
 @MODELS.register_module()
@@ -93,30 +101,53 @@ class TipHead(nn.Module):
             f'loss_{name}': self.weights[name] * value for name, value in described.items()
         }
 
-    def read(self, maps: Tensor, max_tips: int) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    def read(
+        self, maps: Tensor | Unread, max_tips: int
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Return points (B, K, 2) in input pixels, scores (B, K), and what else is known of each.
 
         That is `covariance` (B, K, 2, 2) px^2, `direction` (B, K, 2) and `z_um` (B, K).
         """
-        heatmap = blur(maps[:, :1].sigmoid(), self.blur)
+        if isinstance(maps, Unread):
+            cells, scores = self._peaks(self.heat(maps.features), max_tips)
+            return self._tips(cells, scores, self._describe_at(maps.features, cells))
+        cells, scores = self._peaks(maps[:, :1], max_tips)
+        flat = (cells[..., 1] * maps.shape[-1] + cells[..., 0])[:, None]
+        own = maps.flatten(2).gather(2, flat.expand(-1, maps.shape[1], -1)).transpose(1, 2)
+        return self._tips(cells, scores, own)
+
+    def _describe_at(self, features: Tensor, cells: Tensor) -> Tensor:
+        """Return what `forward` has in cells (B, K, 2), (B, K, 9), but the heatmap's value."""
+        three, _, one = self.describe
+        around = torch.tensor([-1, 0, 1], device=cells.device)
+        column = cells[..., :1] + around.repeat(3)
+        row = cells[..., 1:] + around.repeat_interleave(3)
+        height, width = features.shape[-2:]
+        inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+        flat = row.clamp(0, height - 1) * width + column.clamp(0, width - 1)  # (B, K, 9)
+        flat = flat.flatten(1)[:, None].expand(-1, features.shape[1], -1)
+        near = features.flatten(2).gather(2, flat).unflatten(2, inside.shape[1:])
+        near = (near * inside[:, None]).transpose(1, 2).flatten(2)  # (B, K, 9 C), zero beyond
+        hidden = F.linear(near, three.weight.flatten(1), three.bias).relu()
+        described = F.linear(hidden, one.weight.flatten(1), one.bias)
+        return F.pad(described, (1, 0))
+
+    def _peaks(self, logits: Tensor, max_tips: int) -> tuple[Tensor, Tensor]:
+        """Return cells (x, y) of the highest peaks of (B, 1, h, w), (B, K, 2) long, and scores."""
+        heatmap = blur(logits.sigmoid(), self.blur)
         peaks, scores = find_peaks(
-            heatmap,
-            max_tips=max_tips,
-            stride=self.stride,
-            radius=self.radius,
-            refine='none',
+            heatmap, max_tips=max_tips, stride=1, radius=self.radius, refine='none'
         )
-        width, height = maps.shape[-1], maps.shape[-2]
-        cells = ((peaks + 0.5) / self.stride - 0.5).round().long()
-        column, row = cells[..., 0].clamp(0, width - 1), cells[..., 1].clamp(0, height - 1)
-        flat = (row * width + column)[:, None].expand(-1, maps.shape[1], -1)
-        own = maps.flatten(2).gather(2, flat).transpose(1, 2)  # (B, K, 9)
+        return peaks.round().long(), scores
+
+    def _tips(self, cells: Tensor, scores: Tensor, own: Tensor) -> tuple[Tensor, Tensor, dict]:
+        """Return what `read` does, of the maps' values (B, K, 9) in cells (B, K, 2)."""
         fields = dict(
             covariance=self.spread * covariance(own[..., SPREAD]),
             direction=F.normalize(own[..., DIRECTION], dim=-1),
             z_um=own[..., _HEIGHT] * _HEIGHT_UM,
         )
-        return self._places(own, torch.stack([column, row], dim=-1)), self._odds(scores), fields
+        return self._places(own, cells), self._odds(scores), fields
 
     def _odds(self, scores: Tensor) -> Tensor:
         scale, shift = self.score
