@@ -6,6 +6,8 @@ from setuptools import find_packages, setup
 
 RIVALS = ['monai>=1.4', 'einops>=0.7']  # networks that RUNet is compared with
 TUNE = ['optuna>=5']
+RUNTIME = ['onnxruntime>=1.20']
+EXPORT = [*RUNTIME, 'onnx>=1.17', 'onnxscript>=0.5']
 
 setup(
     name='pipedet',
@@ -40,6 +42,8 @@ setup(
     extras_require={
         'rivals': RIVALS,
         'tune': TUNE,
+        'runtime': RUNTIME,
+        'export': EXPORT,
         'test': [
             'pytest>=8',
             'pytest-xdist>=3.5',
@@ -48,6 +52,7 @@ setup(
             'bandit>=1.8',
             *RIVALS,
             *TUNE,
+            *EXPORT,
         ],
     },
     entry_points={'console_scripts': ['pipedet=pipedet.cli:main']},

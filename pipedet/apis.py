@@ -1,6 +1,5 @@
 """Locate tips in an image from Python: `pipedet.load()(image)`, `TipLocaliser(config, weights)`."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,33 +12,7 @@ from pipedet.engine.cpu import tune_cpu
 from pipedet.formats.schema import check_pixel_size
 from pipedet.models.fusing import fuse
 from pipedet.models.tip_detector import build_detector
-from pipedet.structures import TipDataSample
-
-
-@dataclass
-class Tips:
-    """The tips of one image, best first; none where the localiser abstains.
-
-    Attributes:
-        points_px: (N, 2), (x, y) pixels of the image as given.
-        scores: (N,) in [0, 1].
-        points_um: (N, 2), `points_px` times the pixel size, or None for an image without a scale.
-        covariance_px: (N, 2, 2) px^2, how sure each place is; None if the model does not say.
-        direction: (N, 2), unit vectors from the tip back along the shaft, or None.
-        z_um: (N,) heights above the focus, or None.
-        kind: (N,) numbers of the kinds that a CenterNet tells apart, or None.
-        abstained: why no answer is given, or None where one is. No tips without it means that there
-            are none.
-    """
-
-    points_px: np.ndarray
-    scores: np.ndarray
-    points_um: np.ndarray | None
-    covariance_px: np.ndarray | None = None
-    direction: np.ndarray | None = None
-    z_um: np.ndarray | None = None
-    kind: np.ndarray | None = None
-    abstained: str | None = None
+from pipedet.runtime.tips import Tips, check_image, why_abstain
 
 
 class TipLocaliser:
@@ -74,15 +47,12 @@ class TipLocaliser:
         Raises:
             ValueError: the image is not two-dimensional, or not finite; the size is no pixel's.
         """
-        if image.ndim != 2 or min(image.shape) < 2:
-            raise ValueError(f'an image is (H, W); this array is {image.shape}')
-        if not np.isfinite(image).all():
-            raise ValueError('the image holds NaN or infinite pixels')
+        check_image(image)
         if pixel_size_um is not None:
             pixel_size_um = check_pixel_size(pixel_size_um, 'pixel_size_um')
         sample = prepare(self.pipeline, image, pixel_size_um)
         predicted = self.model.test_step(pseudo_collate([sample]))[0]
-        reason = _why_abstain(image, predicted)
+        reason = why_abstain(image, predicted.get('novelty', 0.0))
         found = predicted.detected[: 0 if reason else None]
         points = found.points.numpy()
         more = {ours: found[name].numpy() for name, ours in _MORE.items() if name in found}
@@ -117,13 +87,3 @@ def prepare(
 
 
 _MORE = dict(covariance='covariance_px', direction='direction', z_um='z_um', kind='kind')
-
-
-def _why_abstain(image: np.ndarray, predicted: TipDataSample) -> str | None:
-    """Say why a prediction is not to be given out, or None."""
-    if image.min() == image.max():
-        return 'the image is uniform'
-    novelty = predicted.get('novelty', 0.0)
-    if novelty > 1:
-        return f'the image is unlike those trained on (novelty {novelty:.1f}; up to 1 is known)'
-    return None

@@ -14,6 +14,7 @@ VERBS = {
     'tune': 'search values of config keys',
     'crossval': 'leave one session out of labelled images, each in turn',
     'calibrate': 'make the scores and covariances of a trained TipNet mean what they say',
+    'export': 'write trained weights as one ONNX file for a rig',
     'ensemble': 'average several trainings of one config',
     'check_data': 'look for everything that is wrong with labelled images',
     'browse': "write a contact sheet of a config's data",

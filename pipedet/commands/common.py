@@ -8,8 +8,11 @@ from pathlib import Path
 import torch
 from mmengine.config import Config, DictAction
 
+from pipedet.apis import TipLocaliser
 from pipedet.engine import TipRunner
+from pipedet.engine.checkpoint import WEIGHTS
 from pipedet.engine.cpu import tune_cpu
+from pipedet.zoo import load_model
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,6 +50,28 @@ def labelled_images(args: argparse.Namespace) -> dict:
         subset=args.data.resolve().name,
         seed=0,
     )
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that name trained weights."""
+    add = parser.add_argument
+    add('--model', default='tipnet_s', help='a trained model of the zoo [%(default)s]')
+    add('--config', type=Path, help='config.py of a run, in place of --model')
+    add('--checkpoint', type=Path, help='its weights [model.safetensors beside the config]')
+
+
+def localiser_of(args: argparse.Namespace, device: str) -> TipLocaliser:
+    """Load what `add_model_arguments` asked for."""
+    if args.config is None:
+        if args.checkpoint is not None:
+            raise ValueError('--checkpoint needs the --config that its weights are of')
+        return load_model(args.model, device)
+    if not args.config.is_file():
+        raise FileNotFoundError(f'no config at {args.config}: a run has one in its folder')
+    if args.config.suffix != '.py':
+        raise ValueError(f'{args.config}: the config of a run is its config.py')
+    weights = args.checkpoint or args.config.parent / WEIGHTS
+    return TipLocaliser(args.config, weights, device)
 
 
 def load_config(args: argparse.Namespace) -> Config:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipedet.apis import TipLocaliser, Tips
+from pipedet.commands.common import add_model_arguments, localiser_of
 from pipedet.formats import (
     IMAGE_SUFFIXES,
     ImageReadError,
@@ -19,8 +19,8 @@ from pipedet.formats import (
     read_pixel_size_um,
 )
 from pipedet.formats.schema import check_pixel_size
+from pipedet.runtime.tips import Tips
 from pipedet.visualization import draw_tips, write_picture
-from pipedet.zoo import load_model
 
 COLUMNS = (
     *('image', 'frame', 'tip', 'x_px', 'y_px', 'x_um', 'y_um', 'score'),
@@ -35,13 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument('source', type=Path, help='an image, a TIFF stack, or a folder of them')
     parser.add_argument('--out', type=Path, required=True, help='folder of the results')
-    parser.add_argument(
-        '--model', default='tipnet_s', help='a trained model that comes with pipedet [%(default)s]'
-    )
-    parser.add_argument('--config', type=Path, help='config.py of a run, in place of --model')
-    parser.add_argument(
-        '--checkpoint', type=Path, help='its weights [model.safetensors beside the config]'
-    )
+    add_model_arguments(parser)
     parser.add_argument(
         '--pixel-size-um', type=float, help='size of a pixel; goes before what the files say'
     )
@@ -52,7 +46,7 @@ def run(args: argparse.Namespace) -> None:
     """Predict every image of the source; exit with 1 if any could not be read."""
     if args.pixel_size_um is not None:
         check_pixel_size(args.pixel_size_um, '--pixel-size-um')
-    localise = _localiser(args)
+    localise = localiser_of(args, 'cuda' if torch.cuda.is_available() else 'cpu')
     paths = find_images(args.source)
     args.out.mkdir(parents=True, exist_ok=True)
     frames = []
@@ -106,20 +100,6 @@ def _tell(out: Path, frames: list[dict]) -> None:
     skipped = [frame['note'] for frame in frames if 'tips' not in frame]
     if skipped:
         print('skipped:', *skipped, sep='\n  ', file=sys.stderr)
-
-
-def _localiser(args: argparse.Namespace) -> TipLocaliser:
-    device = 'cuda' if torch.cuda.is_available() else 'cpu'
-    if args.config is None:
-        if args.checkpoint is not None:
-            raise ValueError('--checkpoint needs the --config that its weights are of')
-        return load_model(args.model, device)
-    if not args.config.is_file():
-        raise FileNotFoundError(f'no config at {args.config}: a run has one in its folder')
-    if args.config.suffix != '.py':
-        raise ValueError(f'{args.config}: the config of a run is its config.py')
-    weights = args.checkpoint or args.config.parent / 'model.safetensors'
-    return TipLocaliser(args.config, weights, device)
 
 
 def find_images(source: Path) -> list[Path]:

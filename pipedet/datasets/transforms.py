@@ -4,16 +4,15 @@
 resize by s is (x+0.5)s-0.5. Until `Warp`, `image` and `tips` are still the original ones.
 """
 
-import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
 
 from pipedet.formats.images import MAX_PIXELS
 from pipedet.registry import TRANSFORMS
+from pipedet.runtime.frames import warp
 from pipedet.structures import apply_affine
 
 _LARGEST = 4 * MAX_PIXELS  # of what a wrong pixel size may make of an image
-ALIAS_FREE = 1.5  # bilinear sampling of pixels this far apart still sees nearly all of them
 
 
 def affine(linear: np.ndarray, offset: np.ndarray) -> np.ndarray:
@@ -165,10 +164,7 @@ class Warp(BaseTransform):
         matrix, (height, width) = results['matrix'], results['img_shape']
         if (matrix != np.eye(3)).any() or (height, width) != results['image'].shape:
             for key in results.keys() & {'image', 'clean'}:
-                image = _blur_before(results[key].astype(np.float32), matrix)
-                results[key] = cv2.warpAffine(
-                    image, matrix[:2], (width, height), borderMode=cv2.BORDER_REPLICATE
-                )
+                results[key] = warp(results[key], matrix, (height, width))
         tips = apply_affine(matrix, results['tips'])
         seen = ((tips >= -0.5) & (tips <= (width - 0.5, height - 0.5))).all(axis=1)
         results['tips'] = tips[seen]
@@ -180,16 +176,3 @@ class Warp(BaseTransform):
             length = np.linalg.norm(turned, axis=1, keepdims=True)
             results['tip_fields']['direction'] = turned / length
         return results
-
-
-def _blur_before(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Blur (H, W) by what shrinking would alias, along each axis of the original."""
-    inverse = np.linalg.inv(matrix[:2, :2])
-    # How many original pixels one output pixel covers in x and in y, rotation included.
-    steps = np.linalg.norm(inverse, axis=1)
-    sigmas = [0.5 * np.sqrt(s**2 - 1) if s > ALIAS_FREE else 0.0 for s in steps]
-    if not any(sigmas):
-        return image
-    sizes = [2 * int(np.ceil(3 * sigma)) + 1 for sigma in sigmas]
-    sigma_x, sigma_y = (max(sigma, 1e-6) for sigma in sigmas)  # 0 would mean: guess from the size
-    return cv2.GaussianBlur(image, sizes, sigma_x, sigmaY=sigma_y, borderType=cv2.BORDER_REPLICATE)

@@ -1,0 +1,48 @@
+"""The answer about one image, whatever computed it, and the reasons to give none."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass
+class Tips:
+    """The tips of one image, best first; none where the localiser abstains.
+
+    Attributes:
+        points_px: (N, 2), (x, y) pixels of the image as given.
+        scores: (N,) in [0, 1].
+        points_um: (N, 2), `points_px` times the pixel size, or None for an image without a scale.
+        covariance_px: (N, 2, 2) px^2, how sure each place is; None if the model does not say.
+        direction: (N, 2), unit vectors from the tip back along the shaft, or None.
+        z_um: (N,) heights above the focus, or None.
+        kind: (N,) numbers of the kinds that a CenterNet tells apart, or None.
+        abstained: why no answer is given, or None where one is. No tips without it means that there
+            are none.
+    """
+
+    points_px: np.ndarray
+    scores: np.ndarray
+    points_um: np.ndarray | None
+    covariance_px: np.ndarray | None = None
+    direction: np.ndarray | None = None
+    z_um: np.ndarray | None = None
+    kind: np.ndarray | None = None
+    abstained: str | None = None
+
+
+def why_abstain(image: np.ndarray, novelty: float) -> str | None:
+    """Say why a prediction for (H, W) is not to be given out, or None."""
+    if image.min() == image.max():
+        return 'the image is uniform'
+    if novelty > 1:
+        return f'the image is unlike those trained on (novelty {novelty:.1f}; up to 1 is known)'
+    return None
+
+
+def check_image(image: np.ndarray) -> None:
+    """Raise ValueError unless this is a finite (H, W)."""
+    if image.ndim != 2 or min(image.shape) < 2:
+        raise ValueError(f'an image is (H, W); this array is {image.shape}')
+    if not np.isfinite(image).all():
+        raise ValueError('the image holds NaN or infinite pixels')

@@ -1,0 +1,114 @@
+"""Exported detectors: they find what the detector finds, in frames of any size, without torch."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+import pipedet
+from pipedet.models.preprocessor import normalise as normalise_batch
+from pipedet.runtime.export import export
+from pipedet.runtime.frames import extend, normalise, warp
+from pipedet.runtime.session import TipSession
+from pipedet.synthesis import draw_scene
+
+
+@pytest.fixture(scope='module')
+def localiser():
+    return pipedet.load()
+
+
+@pytest.fixture(scope='module')
+def exported(localiser, tmp_path_factory):
+    path = tmp_path_factory.mktemp('rig') / 'tips.onnx'
+    export(localiser, path, (256, 256), (0.8, 0.8))
+    return path
+
+
+def scene(index):
+    return draw_scene('clear', seed=5, epoch=0, index=index).capture()
+
+
+def assert_alike(first, second):
+    assert len(first.scores) == len(second.scores)
+    assert np.allclose(first.scores, second.scores, atol=1e-3)
+    for name in ('points_px', 'points_um', 'covariance_px', 'direction', 'z_um'):
+        ours, theirs = getattr(first, name), getattr(second, name)
+        assert np.allclose(ours, theirs, rtol=1e-2, atol=1e-2), name
+    assert first.abstained == second.abstained
+
+
+def test_a_session_finds_what_the_detector_finds(localiser, exported):
+    session, tips = TipSession(exported), 0
+    for index in range(6):
+        frame = scene(index)
+        found = session(frame)
+        assert_alike(found, localiser(frame, (0.8, 0.8)))
+        tips += len(found.scores)
+    assert tips >= 6
+
+
+def test_frames_of_another_size_are_resampled_as_the_detector_does(localiser, tmp_path):
+    frame = warp(scene(1), np.diag([1.9, 1.7, 1]), (435, 487))
+    size = (0.42, 0.47)
+    session = export(localiser, tmp_path / 'large.onnx', frame.shape, size)
+    assert session.network.get_inputs()[0].shape[2:] != list(frame.shape)
+    found = session(frame)
+    assert len(found.scores) >= 1
+    assert_alike(found, localiser(frame, size))
+
+
+def test_a_session_needs_no_torch(exported):
+    code = f"""
+import sys
+import numpy as np
+from pipedet.runtime.session import TipSession
+tips = TipSession({str(exported)!r})(np.zeros((256, 256), np.uint8))
+assert tips.abstained == 'the image is uniform' and len(tips.scores) == 0
+assert not {{'torch', 'mmengine', 'mmcv', 'scipy'}} & sys.modules.keys()
+"""
+    subprocess.run([sys.executable, '-c', code], check=True)
+
+
+def test_what_is_unlike_anything_known_gets_no_answer(localiser, exported):
+    stripes = (np.arange(256) // 8 % 2 * 200.0 + np.zeros((256, 1))).astype(np.float32)
+    found = TipSession(exported)(stripes)
+    assert found.abstained == localiser(stripes).abstained
+    assert 'unlike' in found.abstained and len(found.points_px) == 0
+
+
+def test_frames_are_normalised_and_extended_as_batches_are():
+    frame = np.random.default_rng(0).gamma(2, 300, (50, 61)).astype(np.uint16)
+    alone = normalise(frame.astype(np.float32))
+    batch = normalise_batch(torch.from_numpy(frame.astype(np.float32))[None, None])
+    assert np.allclose(alone, batch[0, 0].numpy(), atol=1e-5)
+    assert (normalise(np.full((9, 9), 7, np.float32)) == 0).all()
+    larger = extend(alone, (64, 64))
+    assert (larger[:50, :61] == alone).all() and (larger[50:, :61] == alone[-1]).all()
+    assert (larger[:50, 61:] == alone[:, -1:]).all()
+
+
+def test_what_a_session_cannot_do_it_says(localiser, exported, tmp_path):
+    session = TipSession(exported)
+    with pytest.raises(ValueError, match='--frame 200 256'):
+        session(np.ones((200, 256)))
+    with pytest.raises(ValueError, match='NaN'):
+        session(np.full((256, 256), np.nan))
+    with pytest.raises(FileNotFoundError, match=r'none\.onnx'):
+        TipSession(tmp_path / 'none.onnx')
+    broken = tmp_path / 'broken.onnx'
+    broken.write_bytes(exported.read_bytes()[:5000])
+    with pytest.raises(ValueError, match='cannot be loaded'):
+        TipSession(broken)
+
+
+def test_what_is_not_exported_is_refused(localiser, tmp_path):
+    model = localiser.model
+    model.average_views = True
+    try:
+        with pytest.raises(ValueError, match='average_views'):
+            export(localiser, tmp_path / 'a.onnx', (256, 256))
+    finally:
+        model.average_views = False
