@@ -94,9 +94,10 @@ def summary_of(found: dict) -> str:
 
 def _round(training: dict) -> str:
     images, minutes = training['samples_seen'], training['train_s'] / 60
+    note = f' ({training["note"]})' if training.get('note') else ''  # what no command tells
     return (
         f'- `pipedet {training["command"]}`: {images} images in {minutes:.0f} min '
-        f'on {training["device"]}; {training["data"]}'
+        f'on {training["device"]}; {training["data"]}{note}'
     )
 
 

@@ -1,8 +1,9 @@
 """What more training is worth: accuracy over images seen, of runs that went on from one another.
 
-    python benchmarks/learning.py work_dirs/tipnet_s_first work_dirs/tipnet_s
+    python benchmarks/learning.py work_dirs/tipnet_s --after results/learning_tipnet_s.json
 
-Reads what each run wrote while it trained; every RUN began with the weights of the one before it.
+Reads what each run wrote while it trained; every RUN began with the weights of the one before it,
+the first with those of the last in the results that it comes after, if it does.
 The scenes are those of the validation stream, all tips, known count. Writes
 results/learning_NAME.json and pictures/learning_NAME.png, NAME being the last run's.
 """
@@ -22,9 +23,11 @@ HERE = Path(__file__).parent
 RADII = (3, 5, 10)
 
 
-def main(runs: list[Path]) -> None:
+def main(runs: list[Path], after: Path | None) -> None:
     """Collect, write and plot."""
-    rows, seen, hours = [], 0, 0.0
+    known = json.loads(after.read_text()) if after else dict(runs=[], validations=[])
+    rows = known['validations']
+    seen, hours = (rows[-1]['images'], rows[-1]['hours']) if rows else (0, 0.0)
     for run in runs:
         own, images, seconds = _validations(run)
         rows += [
@@ -33,7 +36,7 @@ def main(runs: list[Path]) -> None:
         ]
         seen, hours = seen + images, hours + seconds / 3600
     found = dict(
-        runs=[run.name for run in runs],
+        runs=[*known['runs'], *(run.name for run in runs)],
         device=device_name('cpu'),
         date=datetime.date.today().isoformat(),
         validations=rows,
@@ -86,4 +89,6 @@ def _plot(rows: list[dict], path: Path) -> None:
 if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('runs', type=Path, nargs='+', help='folders of runs, in their order')
-    main(parser.parse_args().runs)
+    parser.add_argument('--after', type=Path, help='results of earlier runs')
+    args = parser.parse_args()
+    main(args.runs, args.after)

@@ -2,38 +2,54 @@
 
     python benchmarks/speed.py
 
-Batch 1, from a 256x256 frame to tips; the models take turns, so that what else the machine does
-meets all alike. Writes results/speed.json and the table between the marks in README.md.
+Batch 1, from a 256x256 frame to tips, in torch and exported (`pipedet.runtime`); the models take
+turns, so that what else the machine does meets all alike. Writes results/speed.json and the table
+between the marks in README.md. Weights are random: speed does not depend on them.
 """
 
 import argparse
 import json
+import tempfile
+import time
+from collections import defaultdict
 from pathlib import Path
 
+import numpy as np
+import onnxruntime
 import torch
 from mmengine.config import Config
+from mmengine.dataset import Compose
 from tables import rewrite
 
+from pipedet.commands.common import device_name
 from pipedet.commands.latency import measure
 from pipedet.engine.cpu import tune_cpu
+from pipedet.models.fusing import fuse
+from pipedet.models.tip_detector import build_detector
+from pipedet.runtime.export import export
+from pipedet.runtime.session import TipSession
 
 HERE = Path(__file__).parent
 CONFIGS = HERE.parent / 'configs'
 MODELS = ('ours', 'quickstart', 'tipnet_m', 'tipnet_s', 'tipnet_n')
+EXPORTED = ('ours', 'tipnet_s', 'tipnet_n')
 SLOW = 'ours'
 FASTER = f'times faster than {SLOW}'
+FRAME = np.random.default_rng(0).poisson(60, (256, 256)).astype(np.uint16)
 
 
 def main(rounds: int, runs: int) -> None:
     """Measure in rounds, and write the median round of each model."""
     tune_cpu()
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
-    timed = {name: [] for name in MODELS}
-    for _ in range(rounds):
-        for name in MODELS:
-            config = Config.fromfile(CONFIGS / f'{name}.py')
-            config.model.enhancer = None
-            timed[name].append(measure(config, device, [1], warmup=5, runs=runs))
+    with tempfile.TemporaryDirectory() as folder:
+        sessions = {f'{name}, exported': exported(name, Path(folder)) for name in EXPORTED}
+        timed = defaultdict(list)
+        for _ in range(rounds):
+            for name in MODELS:
+                timed[name].append(measure(config_of(name), device, [1], warmup=5, runs=runs))
+            for name, session in sessions.items():
+                timed[name].append(time_session(session, warmup=5, runs=runs))
     result = {}
     for name, own in timed.items():
         by_p50 = sorted(own, key=lambda one: one['batches'][0]['p50_ms'])
@@ -48,6 +64,37 @@ def main(rounds: int, runs: int) -> None:
     print(table)
 
 
+def config_of(name: str) -> Config:
+    """Return a config without its enhancer."""
+    config = Config.fromfile(CONFIGS / f'{name}.py')
+    config.model.enhancer = None
+    return config
+
+
+def exported(name: str, folder: Path) -> TipSession:
+    """Export a model with random weights."""
+    config = config_of(name)
+    model = fuse(build_detector(config.model).eval())
+    return export(model, Compose(config.predict_pipeline), folder / f'{name}.onnx', FRAME.shape)
+
+
+def time_session(session: TipSession, warmup: int, runs: int) -> dict:
+    """Return what `measure` does of wall times, in its form."""
+    times = []
+    for _ in range(warmup + runs):
+        started = time.perf_counter()
+        session(FRAME)
+        times.append(1e3 * (time.perf_counter() - started))
+    p50, p95, p99 = np.percentile(times[warmup:], (50, 95, 99))
+    return dict(
+        device=device_name('cpu'),
+        onnxruntime=onnxruntime.__version__,
+        runs=runs,
+        date=time.strftime('%Y-%m-%d'),
+        batches=[dict(batch=1, p50_ms=p50, p95_ms=p95, p99_ms=p99)],
+    )
+
+
 def to_markdown(result: dict) -> str:
     """Return the table of all models."""
     one = result[SLOW]
@@ -57,8 +104,7 @@ def to_markdown(result: dict) -> str:
         '| model | p50, ms | p99, ms | times faster |',
         '|---|---|---|---|',
     ]
-    for name in MODELS:
-        own = result[name]
+    for name, own in result.items():
         p50, p99 = (own['batches'][0][key] for key in ('p50_ms', 'p99_ms'))
         lines.append(f'| {name} | {p50:.1f} | {p99:.1f} | {own[FASTER]:.1f} |')
     return '\n'.join(lines)

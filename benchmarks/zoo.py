@@ -184,7 +184,7 @@ def _training(run: Path) -> dict:
     if record.is_file():
         values = json.loads(record.read_text())
         kept = ('command', 'device', 'train_s', 'samples_seen')
-        own = {key: values[key] for key in kept} | dict(data=data)
+        own = {key: values[key] for key in kept} | dict(data=data, note=values.get('note'))
         own['command'] = 'train ' + own['command'].removeprefix('train ')  # tools/train.py has none
         return own
     loop = load_checkpoint(checkpoints(run)[0])['loop']

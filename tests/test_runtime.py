@@ -23,7 +23,7 @@ def localiser():
 @pytest.fixture(scope='module')
 def exported(localiser, tmp_path_factory):
     path = tmp_path_factory.mktemp('rig') / 'tips.onnx'
-    export(localiser, path, (256, 256), (0.8, 0.8))
+    export(localiser.model, localiser.pipeline, path, (256, 256), (0.8, 0.8))
     return path
 
 
@@ -53,7 +53,8 @@ def test_a_session_finds_what_the_detector_finds(localiser, exported):
 def test_frames_of_another_size_are_resampled_as_the_detector_does(localiser, tmp_path):
     frame = warp(scene(1), np.diag([1.9, 1.7, 1]), (435, 487))
     size = (0.42, 0.47)
-    session = export(localiser, tmp_path / 'large.onnx', frame.shape, size)
+    path = tmp_path / 'large.onnx'
+    session = export(localiser.model, localiser.pipeline, path, frame.shape, size)
     assert session.network.get_inputs()[0].shape[2:] != list(frame.shape)
     found = session(frame)
     assert len(found.scores) >= 1
@@ -104,11 +105,15 @@ def test_what_a_session_cannot_do_it_says(localiser, exported, tmp_path):
         TipSession(broken)
 
 
-def test_what_is_not_exported_is_refused(localiser, tmp_path):
+def test_what_is_not_exported_is_refused(localiser, tmp_path, monkeypatch):
     model = localiser.model
+    with monkeypatch.context() as patch:
+        patch.setattr('pipedet.runtime.export.find_spec', lambda name: None)
+        with pytest.raises(RuntimeError, match=r'onnxscript.*export'):
+            export(model, localiser.pipeline, tmp_path / 'a.onnx', (256, 256))
     model.average_views = True
     try:
         with pytest.raises(ValueError, match='average_views'):
-            export(localiser, tmp_path / 'a.onnx', (256, 256))
+            export(model, localiser.pipeline, tmp_path / 'a.onnx', (256, 256))
     finally:
         model.average_views = False

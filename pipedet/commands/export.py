@@ -21,7 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Write the file and say what it takes."""
     size = args.pixel_size_um and check_pixel_size(args.pixel_size_um, '--pixel-size-um')
-    session = export(localiser_of(args, 'cpu'), args.out, tuple(args.frame), size)
+    localiser = localiser_of(args, 'cpu')
+    session = export(localiser.model, localiser.pipeline, args.out, tuple(args.frame), size)
     height, width = session.network.get_inputs()[0].shape[2:]
     print(
         f'{args.out}: frames of {args.frame[0]}x{args.frame[1]} (H, W), {width}x{height} pixels to '

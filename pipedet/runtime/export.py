@@ -1,22 +1,27 @@
 """A trained detector as one ONNX file for `session.py`."""
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import torch
+from mmengine.dataset import Compose
 from torch import Tensor, nn
 
-from pipedet.apis import TipLocaliser, prepare
+from pipedet.apis import prepare
+from pipedet.models.tip_detector import TipDetector
 from pipedet.runtime.session import META, TipSession
+
+_NEEDED = ('onnx', 'onnxscript', 'onnxruntime')
 
 
 class _Located(nn.Module):
     """From a normalised image (1, 1, H, W) to tips: what becomes the graph."""
 
-    def __init__(self, localiser: TipLocaliser, names: list[str]) -> None:
+    def __init__(self, model: TipDetector, names: list[str]) -> None:
         super().__init__()
-        self.model, self.names = localiser.model, names
+        self.model, self.names = model, names
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         located = self.model.locate(image)
@@ -25,7 +30,8 @@ class _Located(nn.Module):
 
 @torch.no_grad()
 def export(
-    localiser: TipLocaliser,
+    model: TipDetector,
+    pipeline: Compose,
     path: Path,
     frame: tuple[int, int],
     pixel_size_um: tuple[float, float] | None = None,
@@ -36,7 +42,8 @@ def export(
     an image before that, a resampling, is noted beside it and done by the session.
 
     Args:
-        localiser: on the CPU.
+        model: on the CPU, in eval mode, fused or not.
+        pipeline: what its config does to an image, `predict_pipeline`.
         path: of the file.
         frame: (H, W) of the frames.
         pixel_size_um: (x, y) size of their pixels; a network that asks for it finds tips at a size
@@ -44,15 +51,18 @@ def export(
 
     Raises:
         ValueError: the detector enhances images or averages views, which is not exported.
-        RuntimeError: what was written does not compute what the detector does.
+        RuntimeError: what was written does not compute what the detector does, or a package that
+            writes it is missing.
     """
-    model = localiser.model
+    missing = [name for name in _NEEDED if find_spec(name) is None]
+    if missing:
+        raise RuntimeError(f"to export takes {', '.join(missing)}: pip install -e '.[export]'")
     if model.enhancer is not None or getattr(model, 'average_views', False):
         raise ValueError(
             'only a detector without enhancer and without average_views is exported: both are for '
             'accuracy at any price'
         )
-    sample = prepare(localiser.pipeline, np.zeros(frame, np.float32), pixel_size_um)
+    sample = prepare(pipeline, np.zeros(frame, np.float32), pixel_size_um)
     about = sample['data_samples']
     inputs = model.data_preprocessor(dict(inputs=[sample['inputs']], data_samples=[about]))
     image = torch.rand(inputs['inputs'].shape, generator=torch.Generator().manual_seed(0)) - 0.5
@@ -60,7 +70,7 @@ def export(
     expected = model.locate(image)
     names = list(expected)
     program = torch.onnx.export(
-        _Located(localiser, names).eval(),
+        _Located(model, names).eval(),
         (image,),
         dynamo=True,
         input_names=['image'],

@@ -35,7 +35,7 @@ class TipSession:
             import onnxruntime
         except ImportError as error:
             raise ImportError(
-                "ONNX Runtime is not installed: pip install 'pipedet[runtime]'"
+                "ONNX Runtime is not installed: pip install -e '.[runtime]'"
             ) from error
         if not Path(path).is_file():
             raise FileNotFoundError(f'no exported detector at {path}')
