@@ -1,6 +1,6 @@
 """What more training is worth: accuracy over images seen, of runs that went on from one another.
 
-    python benchmarks/learning.py work_dirs/tipnet_s --after results/learning_tipnet_s.json
+    python benchmarks/learning.py work_dirs/tipnet_s --after OLD.json
 
 Reads what each run wrote while it trained; every RUN began with the weights of the one before it,
 the first with those of the last in the results that it comes after, if it does.
@@ -26,6 +26,8 @@ RADII = (3, 5, 10)
 def main(runs: list[Path], after: Path | None) -> None:
     """Collect, write and plot."""
     known = json.loads(after.read_text()) if after else dict(runs=[], validations=[])
+    if again := {run.name for run in runs} & set(known['runs']):
+        raise ValueError(f'{after} holds {again} already: rename the folder of another run')
     rows = known['validations']
     seen, hours = (rows[-1]['images'], rows[-1]['hours']) if rows else (0, 0.0)
     for run in runs:

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
-import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose
 from tables import rewrite
@@ -41,13 +40,12 @@ FRAME = np.random.default_rng(0).poisson(60, (256, 256)).astype(np.uint16)
 def main(rounds: int, runs: int) -> None:
     """Measure in rounds, and write the median round of each model."""
     tune_cpu()
-    device = 'cuda' if torch.cuda.is_available() else 'cpu'
     with tempfile.TemporaryDirectory() as folder:
         sessions = {f'{name}, exported': exported(name, Path(folder)) for name in EXPORTED}
         timed = defaultdict(list)
         for _ in range(rounds):
             for name in MODELS:
-                timed[name].append(measure(config_of(name), device, [1], warmup=5, runs=runs))
+                timed[name].append(measure(config_of(name), 'cpu', [1], warmup=5, runs=runs))
             for name, session in sessions.items():
                 timed[name].append(time_session(session, warmup=5, runs=runs))
     result = {}

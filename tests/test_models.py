@@ -20,6 +20,7 @@ from pipedet.models import (
     TimmTransformer,
     TipDistanceLoss,
     TransformerHead,
+    encoders,
 )
 from pipedet.models.contrast import LocalContrast
 from pipedet.models.encoders import create_backbone
@@ -309,6 +310,42 @@ def test_local_contrast_turns_with_the_image():
     contrast = LocalContrast((4, 16))
     turned = contrast(images.rot90(1, (2, 3)))
     assert torch.allclose(turned, contrast(images).rot90(1, (2, 3)), atol=1e-4)
+
+
+@pytest.mark.parametrize('side', [256, 272])
+def test_levels_of_a_pyramid_stay_in_place_whatever_the_side(monkeypatch, side):
+    pyramid = TimmPyramid(
+        name='mobilenetv4_conv_small_050', levels=(1, 2, 3, 4), channels=1, pretrained=False
+    )
+    pyramid.laterals = torch.nn.ModuleList(torch.nn.Identity() for _ in range(4))
+    pyramid.merges = torch.nn.ModuleList(torch.nn.Identity() for _ in range(3))
+
+    def places(stride):
+        """Every cell's own x in input pixels; of an odd number of cells one more than half."""
+        x = (torch.arange(-(-side // stride)) + 0.5) * stride - 0.5
+        return x.expand(1, 1, len(x), len(x))
+
+    levels = [places(stride) for stride in (4, 8, 16, 32)]
+    monkeypatch.setattr(encoders, 'feature_maps', lambda net, images: levels)
+    merged = pyramid(torch.zeros(1, 1, side, side))
+    inside = slice(8, -8)  # beyond the outermost centres there is nothing to interpolate
+    assert torch.allclose(merged[..., inside], 4 * places(4)[..., inside])
+
+
+def test_a_patch_stem_needs_levels_from_a_quarter_on():
+    options = dict(channels=8, pretrained=False, patch_stem=True)
+    with pytest.raises(ValueError, match='patch_stem'):
+        TimmPyramid(name='mobilenetv4_conv_small_050', levels=(0, 1), **options)
+    with pytest.raises(ValueError, match='patch_stem'):
+        TimmPyramid(name='resnet18', levels=(1, 2), **options)
+    assert TimmPyramid(name='mobilenetv4_conv_small_050', levels=(2, 3), **options).stride == 8
+
+
+def test_local_means_of_large_images_are_those_of_small_ones(monkeypatch):
+    images = torch.rand(2, 1, 96, 64)
+    products = LocalContrast((4, 16))(images)
+    monkeypatch.setattr('pipedet.models.contrast._SMALL', 0)
+    assert torch.allclose(products, LocalContrast((4, 16))(images), atol=1e-4)
 
 
 ENCODERS = {

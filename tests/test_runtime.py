@@ -61,6 +61,15 @@ def test_frames_of_another_size_are_resampled_as_the_detector_does(localiser, tm
     assert_alike(found, localiser(frame, size))
 
 
+def test_frames_that_are_extended_or_integers_or_not_contiguous(localiser, tmp_path):
+    frame = np.ascontiguousarray(scene(1)[:250, :246].T)
+    frame = (255 * (frame / frame.max())).astype(np.uint8).T
+    frame.flags.writeable = False
+    session = export(localiser.model, localiser.pipeline, tmp_path / 'odd.onnx', (250, 246), 0.8)
+    assert session.network.get_inputs()[0].shape[2:] == [256, 256]
+    assert_alike(session(frame), localiser(frame, (0.8, 0.8)))
+
+
 def test_a_session_needs_no_torch(exported):
     code = f"""
 import sys
@@ -117,3 +126,10 @@ def test_what_is_not_exported_is_refused(localiser, tmp_path, monkeypatch):
             export(model, localiser.pipeline, tmp_path / 'a.onnx', (256, 256))
     finally:
         model.average_views = False
+    with pytest.raises(ValueError, match='pixel_size_um'):
+        export(model, localiser.pipeline, tmp_path / 'a.onnx', (256, 256), 0.0)
+    scales = iter((1.0, 0.5))  # a detector that says another thing when it is traced
+    monkeypatch.setattr(model.head, '_odds', lambda scores: next(scales) * scores)
+    with pytest.raises(RuntimeError, match='other scores'):
+        export(model, localiser.pipeline, tmp_path / 'a.onnx', (256, 256))
+    assert not list(tmp_path.iterdir())

@@ -55,7 +55,7 @@ def labelled_images(args: argparse.Namespace) -> dict:
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that name trained weights."""
     add = parser.add_argument
-    add('--model', default='tipnet_s', help='a trained model of the zoo [%(default)s]')
+    add('--model', default='tipnet_s', help='a trained model that comes with pipedet [%(default)s]')
     add('--config', type=Path, help='config.py of a run, in place of --model')
     add('--checkpoint', type=Path, help='its weights [model.safetensors beside the config]')
 

@@ -4,7 +4,6 @@ import argparse
 from pathlib import Path
 
 from pipedet.commands.common import add_model_arguments, localiser_of
-from pipedet.formats.schema import check_pixel_size
 from pipedet.runtime.export import export
 
 
@@ -20,11 +19,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write the file and say what it takes."""
-    size = args.pixel_size_um and check_pixel_size(args.pixel_size_um, '--pixel-size-um')
     localiser = localiser_of(args, 'cpu')
-    session = export(localiser.model, localiser.pipeline, args.out, tuple(args.frame), size)
+    model, pipeline = localiser.model, localiser.pipeline
+    session = export(model, pipeline, args.out, tuple(args.frame), args.pixel_size_um)
     height, width = session.network.get_inputs()[0].shape[2:]
     print(
         f'{args.out}: frames of {args.frame[0]}x{args.frame[1]} (H, W), {width}x{height} pixels to '
         f'the network, tips from a score of {session.score_threshold:g}'
     )
+    if session.pixel_size_um is None:
+        print('no --pixel-size-um: tips will be in pixels only')

@@ -196,12 +196,6 @@ class TipNet(TipDetector):
         features = self.encoder(inputs)
         return self.head(features), self.novelty.summary(features.detach())
 
-    def locate(self, inputs: Tensor) -> dict[str, Tensor]:
-        """Add the `novelty` (B,) of the images."""
-        outputs = self._final(inputs)
-        points, scores, fields = self._candidates(outputs, inputs.shape[-2:])
-        return dict(points=points, scores=scores, **fields, novelty=self.novelty(outputs[1]))
-
     def _losses(
         self, outputs: tuple, tips: list[InstanceData], size: tuple[int, int]
     ) -> dict[str, Tensor]:
@@ -210,6 +204,5 @@ class TipNet(TipDetector):
     def _candidates(self, outputs: tuple, size: tuple[int, int]) -> tuple:
         return self.head.read(outputs[0], self.max_tips)
 
-    def _annotate(self, data_samples: list[TipDataSample], outputs: tuple) -> None:
-        for sample, value in zip(data_samples, self.novelty(outputs[1]).tolist(), strict=True):
-            sample.set_metainfo(dict(novelty=value))
+    def _remarks(self, outputs: tuple) -> dict[str, Tensor]:
+        return dict(novelty=self.novelty(outputs[1]))

@@ -1,5 +1,7 @@
 """Encoders: any timm backbone, as one feature map that knows its channels and its stride."""
 
+from itertools import pairwise
+
 import timm
 import torch.nn.functional as F
 from timm.models.efficientnet import EfficientNetFeatures
@@ -68,7 +70,9 @@ class TimmPyramid(nn.Module):
         if patch_stem:
             _begin_with_patches(self.net, self.contrast.channels)
         self.channels = channels
-        self.stride: int = self.net.feature_info.reduction()[0]
+        strides = self.net.feature_info.reduction()
+        self.stride: int = strides[0]
+        self.factors = [coarse // fine for fine, coarse in pairwise(strides)][::-1]
         self.laterals = nn.ModuleList(
             nn.Sequential(nn.Conv2d(c, channels, 1, bias=False), nn.BatchNorm2d(channels))
             for c in self.net.feature_info.channels()
@@ -87,9 +91,13 @@ class TimmPyramid(nn.Module):
         levels = feature_maps(self.net, self.contrast(images))
         features = [side(f) for side, f in zip(self.laterals, levels, strict=True)]
         merged = features[-1]
-        for finer, merge in zip(reversed(features[:-1]), self.merges, strict=True):
-            merged = F.interpolate(merged.relu(), size=finer.shape[-2:], mode='bilinear')
-            merged = merge(finer + merged)
+        for finer, merge, factor in zip(
+            reversed(features[:-1]), self.merges, self.factors, strict=True
+        ):
+            # By the factor and not to the size: of an odd number of cells the coarser level has
+            # half of one too many, and everything would be stretched to fit.
+            merged = F.interpolate(merged.relu(), scale_factor=factor, mode='bilinear')
+            merged = merge(finer + merged[..., : finer.shape[-2], : finer.shape[-1]])
         return merged
 
 
@@ -137,10 +145,11 @@ def _begin_with_patches(net: nn.Module, in_channels: int) -> None:
     step on a CPU went there, and the network learns no worse without.
     """
     quarter = next((level for level in net.feature_info.info if level['reduction'] == 4), {})
-    if not isinstance(net, MobileNetV3Features) or quarter.get('module') != 'blocks.0':
+    fits = isinstance(net, MobileNetV3Features) and quarter.get('module') == 'blocks.0'
+    if not fits or net.feature_info.reduction()[0] < 4:
         raise ValueError(
             'patch_stem is for MobileNets (V3, V4) whose first stage goes to a quarter of the '
-            'resolution'
+            'resolution, and for levels from there on'
         )
     stem, channels = net.conv_stem.out_channels, quarter['num_chs']
     net.conv_stem = nn.Conv2d(in_channels, stem, 8, stride=4, padding=2, bias=False)

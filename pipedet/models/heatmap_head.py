@@ -1,5 +1,6 @@
 """The coarse head: features -> heatmap of the tips (paper III.B.1)."""
 
+import torch
 import torch.nn.functional as F
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
@@ -108,3 +109,19 @@ def branch(in_channels: int, hidden: int, out_channels: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(in_channels, hidden, 3, padding=1), nn.ReLU(), nn.Conv2d(hidden, out_channels, 1)
     )
+
+
+def in_cells(head: nn.Sequential, features: Tensor, cells: Tensor) -> Tensor:
+    """Return what a `branch` makes of (B, C, h, w) in cells (x, y): (B, K, 2) -> (B, K, O)."""
+    three, _, one = head
+    around = torch.tensor([-1, 0, 1], device=cells.device)
+    column = cells[..., :1] + around.repeat(3)
+    row = cells[..., 1:] + around.repeat_interleave(3)
+    height, width = features.shape[-2:]
+    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    flat = row.clamp(0, height - 1) * width + column.clamp(0, width - 1)  # (B, K, 9)
+    flat = flat.flatten(1)[:, None].expand(-1, features.shape[1], -1)
+    near = features.flatten(2).gather(2, flat).unflatten(2, inside.shape[1:])
+    near = (near * inside[:, None]).transpose(1, 2).flatten(2)  # (B, K, 9 C), zero beyond
+    hidden = F.linear(near, three.weight.flatten(1), three.bias).relu()
+    return F.linear(hidden, one.weight.flatten(1), one.bias)

@@ -1,6 +1,7 @@
 """The base of every detector: from a batch of images to tips, and to losses.
 
-Losses and predictions are both made from the outputs of one `_forward`.
+Losses are made from the outputs of `_forward`; predictions from those of `_final`, which says the
+same of an image, if by another way: as a mean over its views, or of the places asked for alone.
 """
 
 from abc import abstractmethod
@@ -61,10 +62,13 @@ class TipDetector(StagedModel):
     def locate(self, inputs: Tensor) -> dict[str, Tensor]:
         """Return `points` (B, K, 2), `scores` (B, K) and what else is known, by name.
 
-        All of it is in input pixels, of normalised images (B, 1, H, W) that need no enhancement.
+        All of it is in input pixels, of normalised images (B, 1, H, W) that need no enhancement;
+        what is known of whole images is (B,).
         """
-        points, scores, *fields = self._candidates(self._final(inputs), inputs.shape[-2:])
-        return dict(points=points, scores=scores, **(fields[0] if fields else {}))
+        outputs = self._final(inputs)
+        points, scores, *fields = self._candidates(outputs, inputs.shape[-2:])
+        more = fields[0] if fields else {}
+        return dict(points=points, scores=scores) | more | self._remarks(outputs)
 
     def read(self, inputs: Tensor, tips: list[InstanceData] | None = None) -> tuple[Tensor, Tensor]:
         """Return candidates (B, K, 2) in input pixels and scores (B, K); 0 is no candidate.
@@ -124,8 +128,15 @@ class TipDetector(StagedModel):
         """Return the outputs that predictions are made of."""
         return self._forward(enhanced)
 
+    def _remarks(self, outputs: tuple | Tensor) -> dict[str, Tensor]:
+        """Return what the outputs say of whole images, (B,) by name."""
+        return {}
+
     def _annotate(self, data_samples: list[TipDataSample], outputs: tuple | Tensor) -> None:
-        """Note what the outputs say of whole images: `heatmap_iou` of labelled ones, `novelty`."""
+        """Note what the outputs say of whole images: `_remarks`, `heatmap_iou` of labelled ones."""
+        for name, values in self._remarks(outputs).items():
+            for sample, value in zip(data_samples, values.tolist(), strict=True):
+                sample.set_metainfo({name: value})
 
     def test_step(self, data: dict) -> list[TipDataSample]:
         """Predict a collated batch; images that could not be read come back without prediction."""

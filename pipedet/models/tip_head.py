@@ -13,7 +13,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from pipedet.models.heatmap_head import PRIOR_LOGIT, branch
+from pipedet.models.heatmap_head import PRIOR_LOGIT, branch, in_cells
 from pipedet.models.heatmaps import blur, draw_gaussians, find_peaks
 from pipedet.registry import MODELS
 
@@ -110,27 +110,12 @@ class TipHead(nn.Module):
         """
         if isinstance(maps, Unread):
             cells, scores = self._peaks(self.heat(maps.features), max_tips)
-            return self._tips(cells, scores, self._describe_at(maps.features, cells))
+            described = in_cells(self.describe, maps.features, cells)
+            return self._tips(cells, scores, F.pad(described, (1, 0)))  # the heatmap is known
         cells, scores = self._peaks(maps[:, :1], max_tips)
         flat = (cells[..., 1] * maps.shape[-1] + cells[..., 0])[:, None]
         own = maps.flatten(2).gather(2, flat.expand(-1, maps.shape[1], -1)).transpose(1, 2)
         return self._tips(cells, scores, own)
-
-    def _describe_at(self, features: Tensor, cells: Tensor) -> Tensor:
-        """Return what `forward` has in cells (B, K, 2), (B, K, 9), but the heatmap's value."""
-        three, _, one = self.describe
-        around = torch.tensor([-1, 0, 1], device=cells.device)
-        column = cells[..., :1] + around.repeat(3)
-        row = cells[..., 1:] + around.repeat_interleave(3)
-        height, width = features.shape[-2:]
-        inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-        flat = row.clamp(0, height - 1) * width + column.clamp(0, width - 1)  # (B, K, 9)
-        flat = flat.flatten(1)[:, None].expand(-1, features.shape[1], -1)
-        near = features.flatten(2).gather(2, flat).unflatten(2, inside.shape[1:])
-        near = (near * inside[:, None]).transpose(1, 2).flatten(2)  # (B, K, 9 C), zero beyond
-        hidden = F.linear(near, three.weight.flatten(1), three.bias).relu()
-        described = F.linear(hidden, one.weight.flatten(1), one.bias)
-        return F.pad(described, (1, 0))
 
     def _peaks(self, logits: Tensor, max_tips: int) -> tuple[Tensor, Tensor]:
         """Return cells (x, y) of the highest peaks of (B, 1, h, w), (B, K, 2) long, and scores."""

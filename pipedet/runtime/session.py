@@ -34,9 +34,7 @@ class TipSession:
         try:
             import onnxruntime
         except ImportError as error:
-            raise ImportError(
-                "ONNX Runtime is not installed: pip install -e '.[runtime]'"
-            ) from error
+            raise ImportError('ONNX Runtime is missing: pip install onnxruntime') from error
         if not Path(path).is_file():
             raise FileNotFoundError(f'no exported detector at {path}')
         options = onnxruntime.SessionOptions()
@@ -101,7 +99,8 @@ class TipSession:
             fields['covariance_px'] = linear @ fields.pop('covariance') @ linear.T
         if 'direction' in fields:
             turned = fields['direction'] @ linear.T
-            fields['direction'] = turned / np.linalg.norm(turned, axis=1, keepdims=True)
+            length = np.linalg.norm(turned, axis=1, keepdims=True)
+            fields['direction'] = turned / np.maximum(length, 1e-12)
         points = points.astype(np.float32)
         size = self.pixel_size_um
         return Tips(
