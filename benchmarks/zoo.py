@@ -31,7 +31,7 @@ from pipedet.models.tip_detector import build_detector
 HERE = Path(__file__).parent
 KEYS = ('tip/acc@3um', 'tip/acc@5um', 'tip/acc@10um', 'tip/error_um', 'tip/median_um')
 DEFAULT = 'tipnet_s'  # what `predict` takes unless told otherwise
-OTHERS = (0.3, 0.7, 0.9)
+OTHERS = (0.3, 0.5, 0.9)
 CHOICE = ('open/recall@5um', 'open/precision@5um', 'open/ghosts_per_image')
 OPEN = ('open/f1@5um', 'open/ghosts_per_image')
 
