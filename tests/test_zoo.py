@@ -2,14 +2,18 @@
 
 import csv
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from mmengine.config import Config
 
 import pipedet
 from pipedet import zoo
 from pipedet.cli import main
+from pipedet.engine.checkpoint import load_weights
+from pipedet.models.tip_detector import build_detector
 from pipedet.synthesis import draw_scene
 
 
@@ -31,6 +35,12 @@ def test_every_model_has_weights_a_card_and_fits_a_mail():
             word in (folder / zoo.CARD).read_text() for word in ('Trained', 'Limits', 'seed')
         )
         json.loads((folder / zoo.CONFIG).read_text())
+
+
+def test_training_can_go_on_from_the_weights_that_ship():
+    config = Config.fromfile(Path(__file__).parent.parent / 'configs/labelled.py')
+    assert config.load_from == 'tipnet_s'
+    load_weights(zoo.weights_of(config.load_from), build_detector(config.model))
 
 
 def test_unknown_models_are_named():

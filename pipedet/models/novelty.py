@@ -33,7 +33,8 @@ class Novelty(nn.Module):
         count = features.shape[-2] * features.shape[-1]
         mean = features.mean(dim=(2, 3), keepdim=True)
         # `std_mean` takes ten times as long over the channels-last features of a CPU.
-        variance = (features - mean).square().sum(dim=(2, 3)) / (count - 1)
+        away = features - mean
+        variance = (away * away).sum(dim=(2, 3)) / (count - 1)
         return torch.cat([mean.flatten(1), variance.sqrt()], dim=1)
 
     def forward(self, summaries: Tensor) -> Tensor:
