@@ -235,7 +235,7 @@ def to_markdown(found: dict) -> str:
 if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('runs', type=Path, nargs='+', help='folders of runs')
-    parser.add_argument('--scenes', type=int, default=60, help='of `clear` [%(default)s]')
-    parser.add_argument('--empty', type=int, default=60, help='frames of each kind [%(default)s]')
+    parser.add_argument('--scenes', type=int, default=24, help='of `clear` [%(default)s]')
+    parser.add_argument('--empty', type=int, default=50, help='frames of each kind [%(default)s]')
     args = parser.parse_args()
     main(args.runs, args.scenes, args.empty)
