@@ -59,33 +59,16 @@ def export(
         RuntimeError: what was written does not compute what the detector does, or a package that
             writes it is missing.
     """
-    missing = [name for name in _NEEDED if find_spec(name) is None]
-    if missing:
-        raise RuntimeError(f"to export takes {', '.join(missing)}: pip install -e '.[export]'")
+    _check_exportable(model)
     if pixel_size_um is not None:
         pixel_size_um = check_pixel_size(pixel_size_um, 'pixel_size_um')
-    if model.enhancer is not None or any(
-        getattr(part, 'average_views', False) for part in model.modules()
-    ):
-        raise ValueError(
-            'enhancers and averages over views are not exported: set model.enhancer = None and '
-            "average_views = False in the run's config.py"
-        )
     sample = prepare(pipeline, np.zeros(frame, np.float32), pixel_size_um)
     about = sample['data_samples']
     inputs = model.data_preprocessor(dict(inputs=[sample['inputs']], data_samples=[about]))
     image = _example(inputs['inputs'].shape[-2:])
     # Once before it is traced: constants that are made at the first call are then real ones.
     expected = model.locate(image)
-    names = list(expected)
-    program = torch.onnx.export(
-        _Located(model, names).eval(),
-        (image,),
-        dynamo=True,
-        input_names=['image'],
-        output_names=names,
-        verbose=False,
-    )
+    program = _trace(model, image, list(expected))
     program.model.metadata_props[META] = json.dumps(
         dict(
             frame=frame,
@@ -95,16 +78,47 @@ def export(
             score_threshold=model.score_threshold,
         )
     )
+    _write(program, path, image, expected)
+    return TipSession(path)
+
+
+def _check_exportable(model: TipDetector) -> None:
+    missing = [name for name in _NEEDED if find_spec(name) is None]
+    if missing:
+        raise RuntimeError(f"to export takes {', '.join(missing)}: pip install -e '.[export]'")
+    if model.enhancer is not None or any(
+        getattr(part, 'average_views', False) for part in model.modules()
+    ):
+        raise ValueError(
+            'enhancers and averages over views are not exported: set model.enhancer = None and '
+            "average_views = False in the run's config.py"
+        )
+
+
+def _trace(model: TipDetector, image: Tensor, names: list[str]) -> torch.onnx.ONNXProgram:
+    return torch.onnx.export(
+        _Located(model, names).eval(),
+        (image,),
+        dynamo=True,
+        input_names=['image'],
+        output_names=names,
+        verbose=False,
+    )
+
+
+def _write(
+    program: torch.onnx.ONNXProgram, path: Path, image: Tensor, expected: dict[str, Tensor]
+) -> None:
+    """Write beside the old file, and replace it once the new one says what is expected."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + '.part')
     try:
         program.save(partial, external_data=False)
         outputs = TipSession(partial).network.run(None, {'image': image.numpy()})
-        _compare(dict(zip(names, outputs, strict=True)), expected)
+        _compare(dict(zip(expected, outputs, strict=True)), expected)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
-    return TipSession(path)
 
 
 def _compare(written: dict[str, np.ndarray], expected: dict[str, Tensor]) -> None:
