@@ -10,6 +10,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.adamw import adamw
 
 from pipedet.registry import OPTIMIZERS
 
@@ -61,17 +62,18 @@ class Muon(Optimizer):
     def step(self, closure=None) -> None:
         """Update every parameter that has a gradient."""
         for group in self.param_groups:
-            matrices = defaultdict(list)
+            matrices, others = defaultdict(list), []
             for weight in group['params']:
                 if weight.grad is None:
                     continue
                 if _is_matrix(weight):
                     matrices[weight.flatten(1).shape].append(weight)
                 else:
-                    self._adamw(weight, group)
-            # The matrices are small and many: those of one shape go through together.
+                    others.append(weight)
+            # Weights are small and many: those of one shape, and all the others, go together.
             for weights in matrices.values():
                 self._muon(weights, group)
+            self._adamw(others, group)
 
     def _muon(self, weights: list[Tensor], group: dict) -> None:
         directions = torch.stack([self._direction(w, group['momentum']) for w in weights])
@@ -89,18 +91,32 @@ class Muon(Optimizer):
         average = state['momentum'].lerp_(weight.grad, 1 - momentum)
         return weight.grad.lerp(average, momentum).flatten(1)
 
-    def _adamw(self, weight: Tensor, group: dict) -> None:
-        state = self.state[weight]
-        if not state:
-            state.update(step=0, mean=torch.zeros_like(weight), square=torch.zeros_like(weight))
-        state['step'] += 1
+    def _adamw(self, weights: list[Tensor], group: dict) -> None:
+        for weight in weights:
+            if not self.state[weight]:
+                self.state[weight].update(
+                    step=torch.zeros((), device=weight.device),
+                    mean=torch.zeros_like(weight),
+                    square=torch.zeros_like(weight),
+                )
+        states = [self.state[weight] for weight in weights]
         first, second = group['betas']
-        mean = state['mean'].lerp_(weight.grad, 1 - first)
-        square = state['square'].mul_(second).addcmul_(weight.grad, weight.grad, value=1 - second)
-        unbiased = (square / (1 - second ** state['step'])).sqrt_().add_(1e-8)
-        rate = group['lr'] * group['adamw_scale']
-        weight.mul_(1 - rate * group['weight_decay'])
-        weight.addcdiv_(mean, unbiased, value=-rate / (1 - first ** state['step']))
+        adamw(
+            weights,
+            [weight.grad for weight in weights],
+            [state['mean'] for state in states],
+            [state['square'] for state in states],
+            [],
+            [state['step'] for state in states],
+            foreach=True,
+            amsgrad=False,
+            beta1=first,
+            beta2=second,
+            lr=group['lr'] * group['adamw_scale'],
+            weight_decay=group['weight_decay'],
+            eps=1e-8,
+            maximize=False,
+        )
 
 
 def _is_matrix(weight: Tensor) -> bool:

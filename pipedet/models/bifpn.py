@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipedet.models.encoders import create_levels, feature_maps
+from pipedet.models.equivariance import refuse_trained, tie
 from pipedet.registry import MODELS
 
 _EPSILON = 1e-4  # keeps the shares finite where all weights have become 0 (the paper's)
@@ -98,7 +99,8 @@ def _merge_to_coarse(
     """Return a round's output, from what came in and what was merged on the way to the finest."""
     out = [merged[0]]
     for level, merge in enumerate(mergers, start=1):
-        finer = F.max_pool2d(out[-1], 3, stride=2, padding=1)
+        # Of the four cells that become one: nine round one of the four would prefer a side.
+        finer = F.max_pool2d(out[-1], 2, ceil_mode=True)
         between = [merged[level]] if level < len(maps) - 1 else []
         out.append(merge(maps[level], *between, finer))
     return out
@@ -115,6 +117,7 @@ class TimmBiFPN(nn.Module):
         rounds: of the BiFPN.
         out_stride: of what is returned, input pixels; each transposed convolution halves it.
         pretrained: False for random weights, True for timm's own, or the path of a weights file.
+        equivariant: see `TimmPyramid`.
 
     Raises:
         ValueError: no number of halvings leads from the backbone's stride to `out_stride`.
@@ -129,8 +132,11 @@ class TimmBiFPN(nn.Module):
         rounds: int,
         out_stride: int,
         pretrained: bool | str,
+        equivariant: bool = False,
     ) -> None:
         super().__init__()
+        if equivariant:
+            refuse_trained(pretrained)
         self.net = create_levels(name, levels, pretrained, in_chans=1)
         finest = self.net.feature_info.reduction()[0]
         strides = [finest]
@@ -146,6 +152,12 @@ class TimmBiFPN(nn.Module):
             in_channels=self.net.feature_info.channels(), channels=channels, rounds=rounds
         )
         self.decoder = nn.Sequential(*(_Doubling(channels) for _ in strides[1:]))
+        self.equivariant = equivariant
+        if equivariant:
+            # Shares are numbers, which look the same from all sides.
+            mergers = [m.conv for m in self.neck.modules() if isinstance(m, Merger)]
+            for part in (self.net, self.neck.laterals, *mergers, self.decoder):
+                tie(part)
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 1, H, W) -> (B, channels, H / stride, W / stride)."""

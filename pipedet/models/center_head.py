@@ -10,6 +10,7 @@ import torch
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from pipedet.models.equivariance import FIELD, SCALAR, VECTOR, tie_conv
 from pipedet.models.heatmap_head import PRIOR_LOGIT, branch
 from pipedet.models.heatmaps import draw_gaussians, find_peaks
 from pipedet.registry import MODELS
@@ -52,6 +53,12 @@ class CenterHead(nn.Module):
         self.kinds, self.stride, self.sigma, self.separation = kinds, stride, sigma, separation
         self.loss_function = MODELS.build(loss)
         self.offset_weight = offset_weight
+
+    def tie(self) -> None:
+        """Tie the weights for an equivariant encoder, see `equivariance`."""
+        for branched, action in ((self.heat, SCALAR), (self.offset, VECTOR)):
+            tie_conv(branched[0], FIELD, FIELD)
+            tie_conv(branched[-1], FIELD, action)
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, kinds + 2, h, w): logits, then x and y in cells."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from pipedet.models import narrow  # noqa: F401, timm is told of its models
 from pipedet.models.contrast import LocalContrast
+from pipedet.models.equivariance import refuse_trained, tie
 from pipedet.registry import MODELS
 
 
@@ -50,6 +51,8 @@ class TimmPyramid(nn.Module):
         contrast_radii: of the neighbourhoods whose `LocalContrast` joins the image, pixels.
         patch_stem: whether the backbone goes to stride 4 at once, for speed.
         image_size: side of the input for a backbone that must know it (Swin); None otherwise.
+        equivariant: whether turns and mirrors of an image are one to it (`equivariance`): the
+            backbone must be of convolutions and BatchNorm2d alone, and begin with random weights.
     """
 
     def __init__(
@@ -62,8 +65,11 @@ class TimmPyramid(nn.Module):
         contrast_radii: tuple[int, ...] = (),
         patch_stem: bool = False,
         image_size: int | None = None,
+        equivariant: bool = False,
     ) -> None:
         super().__init__()
+        if equivariant:
+            refuse_trained(pretrained)
         self.contrast = LocalContrast(contrast_radii)
         size = {} if image_size is None else dict(img_size=image_size)
         self.net = create_levels(name, levels, pretrained, in_chans=self.contrast.channels, **size)
@@ -85,6 +91,9 @@ class TimmPyramid(nn.Module):
             )
             for _ in levels[1:]
         )
+        self.equivariant = equivariant
+        if equivariant:
+            tie(self)
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 1, H, W) -> (B, channels, H / stride, W / stride)."""

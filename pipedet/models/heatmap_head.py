@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from pipedet.models.equivariance import FIELD, SCALAR, tie_conv
 from pipedet.models.heatmaps import blur, draw_gaussians, find_peaks
 from pipedet.registry import MODELS
 
@@ -59,6 +60,11 @@ class HeatmapHead(nn.Module):
         self.radius = round(separation / out_stride)
         self.blur, self.refine = blur, refine
         self.loss_function = MODELS.build(loss)
+
+    def tie(self) -> None:
+        """Tie the weights for an equivariant encoder, see `equivariance`."""
+        tie_conv(self.conv, FIELD, FIELD)
+        tie_conv(self.predict_logit, FIELD, SCALAR)
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, C, h, w) -> logits (B, 1, h * factor, w * factor)."""

@@ -201,5 +201,12 @@ def _from_random_weights(config: Any) -> Any:
 
 
 def on_top_of(encoder: nn.Module, head: dict) -> nn.Module:
-    """Build a head for the channels and the stride of an encoder."""
-    return MODELS.build(head | dict(in_channels=encoder.channels, stride=encoder.stride))
+    """Build a head for the channels and the stride of an encoder, tied as the encoder is."""
+    built = MODELS.build(head | dict(in_channels=encoder.channels, stride=encoder.stride))
+    if getattr(encoder, 'equivariant', False):
+        if not hasattr(built, 'tie'):
+            raise ValueError(
+                f'{type(built).__name__} cannot be tied: set equivariant=False in the encoder'
+            )
+        built.tie()
+    return built
