@@ -6,7 +6,7 @@ refined to a fraction of a pixel, are the tips.
 
 from mmengine.config import read_base
 
-from pipedet.datasets import RandomFlip, RandomTurn, Warp
+from pipedet.datasets import RandomScale, Warp
 from pipedet.engine import Muon, StagedTrainLoop, WarmupCosine
 from pipedet.models import HeatmapDetector, HeatmapHead, PeakFocalLoss, TimmPyramid
 
@@ -25,6 +25,7 @@ model = dict(
         pretrained=False,
         contrast_radii=(4, 16),
         patch_stem=True,
+        equivariant=True,
     ),
     coarse=dict(
         type=HeatmapHead,
@@ -37,17 +38,17 @@ model = dict(
         loss=dict(type=PeakFocalLoss),
     ),
     max_tips=8,
-    average_views=True,
+    average_views=False,
     score_threshold=0.22,
 )
-# Rendering would slow every step: scenes are kept, and turned anew in every epoch.
-train_dataloader.update(batch_size=8, num_workers=0, persistent_workers=False)
+# A scene turned is no new one to an equivariant network: each serves for two epochs, then another
+# takes its place.
+train_dataloader.update(batch_size=16, num_workers=0, persistent_workers=False)
 train_dataloader.dataset.update(
-    length=4800,
-    keep=None,
+    length=4400,
+    keep=2,
     pipeline=[
-        dict(type=RandomFlip, vertical=0.0),
-        dict(type=RandomTurn),
+        dict(type=RandomScale, low=0.8, high=1.25, probability=0.5),
         dict(type=Warp),
         *scene_pipeline,
     ],

@@ -165,6 +165,7 @@ def _tie_vector(weight: Tensor, after: Tensor) -> None:
     weight.register_hook(project)
 
 
+@lru_cache(maxsize=32)  # tensors are known by their identity: actions are constants
 def _mean(*actions: Tensor) -> Tensor:
     """Return the mean over the group of what it does to a product of channels (Reynolds)."""
     return torch.stack([reduce(torch.kron, each) for each in zip(*actions, strict=True)]).mean(0)
