@@ -1,9 +1,10 @@
 """What more training is worth: accuracy over images seen, of runs that went on from one another.
 
-    python benchmarks/learning.py work_dirs/tipnet_s --after OLD.json
+    python benchmarks/learning.py work_dirs/tipnet_s --after OLD.json --beside OTHER.json
 
 Reads what each run wrote while it trained; every RUN began with the weights of the one before it,
-the first with those of the last in the results that it comes after, if it does.
+the first with those of the last in the results that it comes after, if it does. Other results can
+be drawn beside them.
 The scenes are those of the validation stream, all tips, known count. Writes
 results/learning_NAME.json and pictures/learning_NAME.png, NAME being the last run's.
 """
@@ -23,7 +24,7 @@ HERE = Path(__file__).parent
 RADII = (3, 5, 10)
 
 
-def main(runs: list[Path], after: Path | None) -> None:
+def main(runs: list[Path], after: Path | None, beside: Path | None) -> None:
     """Collect, write and plot."""
     known = json.loads(after.read_text()) if after else dict(runs=[], validations=[])
     if again := {run.name for run in runs} & set(known['runs']):
@@ -45,7 +46,8 @@ def main(runs: list[Path], after: Path | None) -> None:
     )
     name = runs[-1].name
     (HERE / 'results' / f'learning_{name}.json').write_text(json.dumps(found, indent=1) + '\n')
-    _plot(rows, HERE / 'pictures' / f'learning_{name}.png')
+    other = json.loads(beside.read_text())['validations'] if beside else []
+    _plot(rows, other, HERE / 'pictures' / f'learning_{name}.png')
     for row in rows:
         print(row)
 
@@ -73,15 +75,17 @@ def _validations(run: Path) -> tuple[list[dict], int, float]:
     return rows, images, seconds
 
 
-def _plot(rows: list[dict], path: Path) -> None:
+def _plot(rows: list[dict], other: list[dict], path: Path) -> None:
     figure, axes = plt.subplots(figsize=(6, 4), layout='constrained')
-    for radius in RADII:
-        axes.plot(
-            [row['images'] for row in rows],
-            [row[f'acc@{radius}um'] for row in rows],
-            marker='.',
-            label=f'within {radius} um',
-        )
+    for i, radius in enumerate(RADII):
+        for validations, style, label in ((rows, '.-', f'within {radius} um'), (other, ':', None)):
+            axes.plot(
+                [row['images'] for row in validations],
+                [row[f'acc@{radius}um'] for row in validations],
+                style,
+                color=f'C{i}',
+                label=label,
+            )
     axes.set(xscale='log', xlabel='images seen', ylabel='tips, % (validation stream)')
     axes.grid(alpha=0.3)
     axes.legend()
@@ -92,5 +96,6 @@ if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('runs', type=Path, nargs='+', help='folders of runs, in their order')
     parser.add_argument('--after', type=Path, help='results of earlier runs')
+    parser.add_argument('--beside', type=Path, help='results to draw beside them, dotted')
     args = parser.parse_args()
-    main(args.runs, args.after)
+    main(args.runs, args.after, args.beside)

@@ -24,7 +24,7 @@ _LARGE = 4_000_000
 
 @OPTIMIZERS.register_module()
 class Muon(Optimizer):
-    """Muon on weights of two axes or more, AdamW on biases, norms and depthwise convolutions.
+    """Muon on weights of two axes or more, AdamW on biases, norms and 3x3 depthwise convolutions.
 
     AdamW has the largest matrices too, of four million weights and more.
 
@@ -95,7 +95,7 @@ class Muon(Optimizer):
         for weight in weights:
             if not self.state[weight]:
                 self.state[weight].update(
-                    step=torch.zeros((), device=weight.device),
+                    step=torch.tensor(0.0),
                     mean=torch.zeros_like(weight),
                     square=torch.zeros_like(weight),
                 )
