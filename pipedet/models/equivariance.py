@@ -86,10 +86,11 @@ def tie(net: nn.Module) -> None:
     reduces, and which one a turn would change.
 
     Raises:
-        ValueError: a layer is of another kind, or its channels do not come in fields of eight.
+        ValueError: a layer is of another kind, prefers a side, or has channels that do not come in
+            fields of eight.
     """
     for name, layer in net.named_modules():
-        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+        if type(layer) in (nn.Conv2d, nn.ConvTranspose2d):  # timm's own may pad one side only
             depthwise = 1 < layer.groups == layer.in_channels
             if layer.out_channels % _ORDER or not (depthwise or layer.groups == 1):
                 raise ValueError(f'{name}: channels must come in fields of eight: {layer}')
@@ -99,6 +100,8 @@ def tie(net: nn.Module) -> None:
             tie_conv(layer, SCALAR if image else FIELD, FIELD)
         elif isinstance(layer, nn.BatchNorm2d):
             _tie_norm(layer)
+        elif isinstance(layer, nn.MaxPool2d) and layer.kernel_size % 2 != layer.stride % 2:
+            raise ValueError(f'{name}: a pool is to have as even a side as its stride: {layer}')
         elif any(True for _ in layer.parameters(recurse=False)):
             raise ValueError(
                 f'{name}: only convolutions and BatchNorm2d can be tied, not {type(layer).__name__}'
