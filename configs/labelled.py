@@ -26,7 +26,6 @@ frames = dict(
 )
 varied = [
     dict(type=ToPixelSize, low=0.5, high=1.0, side=256),
-    dict(type=RandomFlip),
     dict(type=RandomScale, low=0.8, high=1.25),
     dict(type=RandomRotate, degrees=20),
     dict(type=Warp),

@@ -1,4 +1,4 @@
-"""TipNet, medium: a deeper backbone that sees farther, and a mean over eight views."""
+"""TipNet, medium: a deeper backbone that sees farther."""
 
 from mmengine.config import read_base
 
@@ -9,4 +9,3 @@ model.encoder.update(
     name='mobilenetv4_conv_medium', levels=(1, 2, 3, 4), channels=64, patch_stem=False
 )
 model.head.hidden = 64
-model.average_views = True

@@ -1,13 +1,14 @@
 """TipNet, small: any number of tips, each with its covariance, direction and height.
 
-Long training on scenes that keep coming; every fourth of them is drawn anew in each epoch. It can
-be stopped (Ctrl-C) and gone on with (`--resume`) at will: what is validated, saved and tested are
-averaged weights, good at any moment.
+Turns and mirrors of an image are one to it, so that scenes are not turned. Long training on scenes
+that keep coming: in each epoch every other is drawn anew. It can be stopped (Ctrl-C) and gone on
+with (`--resume`) at will: what is validated, saved and tested are averaged weights, good at any
+moment.
 """
 
 from mmengine.config import read_base
 
-from pipedet.datasets import Photometric, RandomFlip, RandomScale, RandomTurn, ToPixelSize
+from pipedet.datasets import Photometric, RandomScale, ToPixelSize
 from pipedet.engine import Muon, StagedTrainLoop, WarmupCosine, WeightAverage
 from pipedet.models import PeakFocalLoss, TimmPyramid, TipHead, TipNet
 
@@ -31,6 +32,7 @@ model = dict(
         pretrained=False,
         contrast_radii=(4, 16),
         patch_stem=True,
+        equivariant=True,
     ),
     head=dict(
         type=TipHead,
@@ -43,17 +45,14 @@ model = dict(
         weights=dict(place=0.5, direction=0.2, height=0.1),
     ),
     max_tips=8,
-    average_views=False,
     score_threshold=0.25,
 )
-train_dataloader.update(batch_size=8, num_workers=0, persistent_workers=False)
+train_dataloader.update(batch_size=16, num_workers=0, persistent_workers=False)
 train_dataloader.dataset.update(
     recipes=dict(training=0.7, brightfield=0.2, slice=0.1),
     length=4800,
-    keep=4,
+    keep=2,
     pipeline=[
-        dict(type=RandomFlip, vertical=0.0),
-        dict(type=RandomTurn),
         dict(type=RandomScale, low=0.8, high=1.25, probability=0.5),
         dict(type=Warp),
         dict(type=Photometric, brightness=0.0, contrast=0.0, gamma=0.3, noise=0.03),

@@ -120,12 +120,10 @@ def test_what_is_not_exported_is_refused(localiser, tmp_path, monkeypatch):
         patch.setattr('pipedet.runtime.export.find_spec', lambda name: None)
         with pytest.raises(RuntimeError, match=r'onnxscript.*export'):
             export(model, localiser.pipeline, tmp_path / 'a.onnx', (256, 256))
-    model.average_views = True
-    try:
+    with monkeypatch.context() as patch:
+        patch.setattr(model, 'average_views', True, raising=False)
         with pytest.raises(ValueError, match='average_views'):
             export(model, localiser.pipeline, tmp_path / 'a.onnx', (256, 256))
-    finally:
-        model.average_views = False
     with pytest.raises(ValueError, match='pixel_size_um'):
         export(model, localiser.pipeline, tmp_path / 'a.onnx', (256, 256), 0.0)
     scales = iter((1.0, 0.5))  # a detector that says another thing when it is traced

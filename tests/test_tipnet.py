@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from mmengine.structures import InstanceData
 
 from pipedet.evaluation import calibration
@@ -48,8 +47,8 @@ def perfect_maps(sigma_px=0.5):
     inputs = (cells + 0.5) * 4 - 0.5
     nearest = (inputs[..., None, :] - TIPS).norm(dim=-1).argmin(dim=-1)
     place = (TIPS[nearest] + 0.5) / 4 - 0.5 - cells
-    sharp = torch.full((16, 16, 1), -math.log(sigma_px))
-    parts = [place, sharp, torch.zeros(16, 16, 1), sharp, directions()[nearest]]
+    sharp = torch.full((16, 16, 1), -2 * math.log(sigma_px))
+    parts = [place, sharp, torch.zeros(16, 16, 2), directions()[nearest]]
     described = torch.cat([*parts, torch.full((16, 16, 1), 0.6)], dim=-1)
     return torch.cat([heat.logit(1e-4), described.permute(2, 0, 1)[None]], dim=1)
 
@@ -99,37 +98,44 @@ def test_what_is_not_known_of_a_tip_costs_nothing():
 def test_likelihood_finds_the_spread_of_what_it_is_off_by():
     torch.manual_seed(0)
     own, true_sigma = head(), 2.0
-    logs = torch.zeros(2, requires_grad=True)
+    logs = torch.zeros(2, requires_grad=True)  # of 1 / sigma^2: its mean, and x against y
     optimiser = torch.optim.Adam([logs], lr=0.05)
     for _ in range(200):
         maps = perfect_maps().clone()
         maps[:, 1:3] += true_sigma / 4 * torch.randn(1, 2, 16, 16)
-        maps[:, 3], maps[:, 5] = logs[0], logs[1]
+        maps[:, 3], maps[:, 4] = logs[0], logs[1]
         optimiser.zero_grad()
         own.loss(maps, [labels()])['loss_place'].backward()
         optimiser.step()
-    assert torch.allclose((-logs).exp(), torch.tensor(true_sigma), rtol=0.15)
+    assert torch.allclose((-logs[0] / 2).exp(), torch.tensor(true_sigma), rtol=0.15)
+    assert logs[1].abs() < 0.3
 
 
-def test_covariance_inverts_the_factor():
+def test_covariance_is_the_exponential_of_the_maps():
     torch.manual_seed(0)
     spread = torch.randn(5, 3)
-    a, b, c = spread[:, 0].exp(), spread[:, 1], spread[:, 2].exp()
-    factor = torch.stack([a, torch.zeros(5), b, c], dim=-1).view(5, 2, 2)
-    expected = torch.linalg.inv(factor @ factor.mT)
-    assert torch.allclose(covariance(spread), expected, rtol=1e-3)
+    mean, half, beside = spread.T
+    logarithm = torch.stack([mean + half, beside, beside, mean - half], dim=-1).view(5, 2, 2)
+    assert torch.allclose(covariance(spread), torch.linalg.matrix_exp(-logarithm), rtol=1e-4)
+    round_and_long = covariance(torch.tensor([[0.0, 0.0, 0.0], [0.0, 1e6, 0.0]]))
+    assert torch.allclose(round_and_long[0], torch.eye(2))
+    assert round_and_long.isfinite().all()
 
 
-def detector(average_views=False):
+def detector():
     encoder = dict(
-        type=TimmPyramid, name='mobilenetv4_conv_small', levels=(1, 2), channels=8, pretrained=False
+        type=TimmPyramid,
+        name='mobilenetv4_conv_small',
+        levels=(1, 2),
+        channels=8,
+        pretrained=False,
+        equivariant=True,
     )
     return TipNet(
         enhancer=None,
         encoder=encoder,
         head=dict(type=TipHead, **HEAD),
         max_tips=4,
-        average_views=average_views,
         score_threshold=0.0,
     )
 
@@ -227,9 +233,9 @@ def test_judging_pairs_one_to_one():
     assert judged.tips == len(judged.offsets) == 2
 
 
-def test_averaged_views_turn_with_the_image():
+def test_what_is_said_of_a_tip_turns_with_the_image():
     torch.manual_seed(0)
-    model = detector(average_views=True).eval()
+    model = detector().eval()
     model.encoder.apply(lambda m: setattr(m, 'track_running_stats', False))  # spread-out features
     images = torch.randn(2, 1, 64, 64)
     with torch.no_grad():
@@ -249,15 +255,6 @@ def test_averaged_views_turn_with_the_image():
         assert torch.allclose(other[2]['direction'], direction, atol=1e-3)
         spread = linear @ fields['covariance'] @ linear.mT
         assert torch.allclose(other[2]['covariance'], spread, rtol=1e-3, atol=1e-4)
-
-
-def test_averaged_views_of_a_wide_image_keep_its_coordinates():
-    torch.manual_seed(0)
-    model, image = detector(average_views=True).eval(), torch.randn(1, 1, 48, 64)
-    square = F.pad(image, (0, 0, 0, 16), mode='replicate')
-    with torch.no_grad():
-        wide, tall = (model._final(x)[0] for x in (image, square))
-    assert torch.allclose(wide, tall, atol=1e-5)
 
 
 def test_confidence_that_sorts_costs_least():

@@ -4,10 +4,9 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from pipedet.models.novelty import Novelty
-from pipedet.models.symmetry import eight_views, mean_of_views, square_views
+from pipedet.models.symmetry import eight_views, mean_of_views
 from pipedet.models.tip_detector import TipDetector, on_top_of
 from pipedet.models.tip_head import Unread
-from pipedet.models.tip_views import mean_of_tip_views
 from pipedet.registry import MODELS
 from pipedet.structures import TipDataSample
 
@@ -163,8 +162,6 @@ class TipNet(TipDetector):
         encoder: config of an encoder.
         head: config of a `TipHead`; the encoder says its channels and stride.
         max_tips: the most tips in one image.
-        average_views: predict from the mean of the image's eight turns and mirrors, at eight times
-            the cost.
         score_threshold: see `TipDetector`.
     """
 
@@ -175,7 +172,6 @@ class TipNet(TipDetector):
         encoder: dict,
         head: dict,
         max_tips: int,
-        average_views: bool,
         score_threshold: float,
     ) -> None:
         super().__init__(enhancer=enhancer, score_threshold=score_threshold)
@@ -183,14 +179,10 @@ class TipNet(TipDetector):
         self.head = on_top_of(self.encoder, head)
         self.novelty = Novelty(self.encoder.channels)
         self.max_tips = max_tips
-        self.average_views = average_views
 
-    def _final(self, enhanced: Tensor) -> tuple[Tensor | Unread, Tensor]:
-        if not self.average_views:  # saves a tenth of the time
-            features = self.encoder(enhanced)
-            return Unread(features), self.novelty.summary(features)
-        maps, summaries = self._forward(square_views(enhanced))
-        return mean_of_tip_views(maps), summaries.unflatten(0, (8, -1)).mean(dim=0)
+    def _final(self, enhanced: Tensor) -> tuple[Unread, Tensor]:
+        features = self.encoder(enhanced)
+        return Unread(features), self.novelty.summary(features)
 
     def _forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         features = self.encoder(inputs)

@@ -13,6 +13,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from pipedet.models.equivariance import FIELD, SCALAR, STRETCH, VECTOR, side_by_side, tie_conv
 from pipedet.models.heatmap_head import PRIOR_LOGIT, branch, in_cells
 from pipedet.models.heatmaps import blur, draw_gaussians, find_peaks
 from pipedet.registry import MODELS
@@ -21,7 +22,11 @@ PLACE, SPREAD, DIRECTION, _HEIGHT = slice(1, 3), slice(3, 6), slice(6, 8), 8
 _MAPS = 9
 _HEIGHT_UM = 5.0  # one unit of the height map
 _FIRST_SIGMA = 3.0  # pixels that a fresh head believes to be off by
-_SHARPEST, _FLATTEST = 3.0, -4.0  # bounds of the logarithm of 1 / sigma, in 1 / px
+_SHARPEST, _FLATTEST = 6.0, -8.0  # bounds of the mean logarithm of 1 / sigma^2, in 1 / px^2
+_LONGEST = 4.0  # bound of the logarithm of one axis over the other
+# What a turned image does to the maps of the branch that describes: (x, y), the logarithm of a
+# matrix, (x, y) and a height.
+_DESCRIPTION = side_by_side(VECTOR, SCALAR, STRETCH, VECTOR, SCALAR)
 
 
 class Unread(NamedTuple):
@@ -70,12 +75,18 @@ class TipHead(nn.Module):
         with torch.no_grad():  # maps of this branch begin at the second
             self.describe[-1].weight.mul_(0.1)
             self.describe[-1].bias.zero_()
-            self.describe[-1].bias[[2, 4]] = -torch.tensor(_FIRST_SIGMA).log()
+            self.describe[-1].bias[2] = -2 * torch.tensor(_FIRST_SIGMA).log()
         self.stride, self.sigma, self.blur, self.reach = stride, sigma, blur, reach
         self.radius = round(separation / stride)
         self.loss_function = MODELS.build(loss)
         self.weights = dict(weights)
         self.spread, self.score = spread, score
+
+    def tie(self) -> None:
+        """Tie the weights for an equivariant encoder, see `equivariance`."""
+        for branched, action in ((self.heat, SCALAR), (self.describe, _DESCRIPTION)):
+            tie_conv(branched[0], FIELD, FIELD)
+            tie_conv(branched[-1], FIELD, action)
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, 9, h, w)."""
@@ -160,16 +171,32 @@ class TipHead(nn.Module):
 
 
 def covariance(spread: Tensor) -> Tensor:
-    """(..., 3) of the spread maps -> (..., 2, 2) px^2.
+    """(..., 3) of the spread maps -> covariances (..., 2, 2) in px^2."""
+    return _exponential(-_bounded(spread))
 
-    They are the Cholesky factor of the inverse covariance: logarithm of its first diagonal entry,
-    the entry below, logarithm of the second.
+
+def _bounded(spread: Tensor) -> Tensor:
+    mean, stretch = spread[..., :1], spread[..., 1:]
+    shrink = (_LONGEST / _length(stretch)).clamp(max=1)
+    return torch.cat([mean.clamp(_FLATTEST, _SHARPEST), stretch * shrink], dim=-1)
+
+
+def _exponential(logarithm: Tensor) -> Tensor:
+    """(..., 3) -> (..., 2, 2), the exponential of a symmetric matrix.
+
+    The three are half its trace, half the difference of its diagonal entries, and the entry beside
+    them: so they turn with an image as its entries do.
     """
-    a, b, c = factor(spread)
-    xx = 1 / a.square() + (b / (a * c)).square()
-    xy = -b / (a * c.square())
-    yy = 1 / c.square()
-    return torch.stack([xx, xy, xy, yy], dim=-1).unflatten(-1, (2, 2))
+    mean, stretch = logarithm[..., 0].exp(), logarithm[..., 1:]
+    length = _length(stretch)
+    even = mean[..., None] * length.cosh()
+    along, beside = (mean[..., None] * length.sinh() / length * stretch).unbind(dim=-1)
+    even = even.squeeze(-1)
+    return torch.stack([even + along, beside, beside, even - along], dim=-1).unflatten(-1, (2, 2))
+
+
+def _length(stretch: Tensor) -> Tensor:
+    return (stretch.square().sum(dim=-1, keepdim=True) + 1e-12).sqrt()
 
 
 def _unlikelihood(offset: Tensor, spread: Tensor) -> Tensor:
@@ -180,31 +207,11 @@ def _unlikelihood(offset: Tensor, spread: Tensor) -> Tensor:
     """
     if not len(offset):
         return offset.sum() + spread.sum()
-    a, b, c = factor(spread)
-    x, y = offset.unbind(dim=-1)
-    squared = (a * x + b * y).square() + (c * y).square()
-    sigma = (a * c).detach().rsqrt()
-    return (sigma * (0.5 * squared - (a * c).log())).mean()
-
-
-def factor(spread: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the entries xx, yx and yy of the Cholesky factor of the inverse covariance."""
-    a, c = (spread[..., i].clamp(_FLATTEST, _SHARPEST).exp() for i in (0, 2))
-    return a, spread[..., 1], c
-
-
-def precision(spread: Tensor) -> Tensor:
-    """Return the inverse covariances, (..., 3) as xx, xy, yy, of the spread maps (..., 3)."""
-    a, b, c = factor(spread)
-    return torch.stack([a.square(), a * b, b.square() + c.square()], dim=-1)
-
-
-def spread_of(precisions: Tensor) -> Tensor:
-    """Return the spread maps (..., 3) of inverse covariances, (..., 3) as xx, xy, yy."""
-    xx, xy, yy = precisions.unbind(dim=-1)
-    a = xx.sqrt()
-    b = xy / a
-    return torch.stack([a.log(), b, (yy - b.square()).sqrt().log()], dim=-1)
+    logarithm = _bounded(spread)
+    squared = (offset[:, None] @ _exponential(logarithm) @ offset[..., None]).flatten()
+    certainty = logarithm[:, 0]  # half the logarithm of the determinant
+    sigma = (-certainty.detach() / 2).exp()
+    return (sigma * (0.5 * squared - certainty)).mean()
 
 
 def _distance(predicted: Tensor, true: Tensor) -> Tensor:
