@@ -11,7 +11,7 @@ validate. With few sessions, `pipedet crossval configs/labelled.py --data FOLDER
 
 from mmengine.config import read_base
 
-from pipedet.datasets import JointPipettes, PipetteImages, RandomRotate
+from pipedet.datasets import JointPipettes, PipetteImages, RandomFlip, RandomRotate
 
 with read_base():
     from .tipnet_s import *
@@ -26,6 +26,7 @@ frames = dict(
 )
 varied = [
     dict(type=ToPixelSize, low=0.5, high=1.0, side=256),
+    dict(type=RandomFlip),  # of one rig all pipettes come in alike: normalisation should not
     dict(type=RandomScale, low=0.8, high=1.25),
     dict(type=RandomRotate, degrees=20),
     dict(type=Warp),

@@ -1,4 +1,4 @@
-"""A small localiser that trains to something useful in ten minutes on two CPU cores.
+"""A small localiser that trains to something useful in some ten minutes on two CPU cores.
 
 MobileNetV4-small with a feature pyramid draws a heatmap at a quarter of the resolution; its peaks,
 refined to a fraction of a pixel, are the tips.
@@ -53,7 +53,7 @@ train_dataloader.dataset.update(
         *scene_pipeline,
     ],
 )
-# Muon learns from fewer images than AdamW, and images are what ten minutes are short of.
+# Muon learns from fewer images than AdamW, and images are what minutes are short of.
 optim_wrapper.optimizer = dict(type=Muon, lr=0.03)
 optim_wrapper.clip_grad = dict(max_norm=1.0)
 train_cfg = dict(

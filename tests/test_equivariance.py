@@ -123,7 +123,7 @@ def test_a_tied_network_stays_tied_in_training(optimiser):
 
 def test_tied_weights_begin_with_the_variance_of_free_ones():
     torch.manual_seed(0)
-    layers = [nn.Conv2d(64, 64, 3), nn.Conv2d(3, 64, 4), nn.Conv2d(64, 64, 5, groups=64)]
+    layers = [nn.Conv2d(64, 64, 3), nn.Conv2d(3, 64, 4, 2), nn.Conv2d(64, 64, 5, groups=64)]
     for layer in layers:
         free = layer.weight.std().item()
         tie(nn.Sequential(layer))
@@ -143,6 +143,24 @@ def test_vectors_out_of_fields_turn_with_the_image():
             assert torch.allclose(layer(fields), _turned(expected, element), atol=1e-5)
 
 
+@pytest.mark.parametrize('equivariant', [True, False])
+@pytest.mark.parametrize('size', [(80, 64), (48, 112), (64, 96)])
+def test_sides_need_not_be_multiples_of_the_coarsest_stride(equivariant, size):
+    torch.manual_seed(0)
+    options = {k: v for k, v in ENCODER.items() if k != 'type'}
+    options |= dict(levels=(1, 2, 3, 4), equivariant=equivariant)
+    pyramid = TimmPyramid(**options).eval()
+    with torch.no_grad():
+        assert pyramid(torch.randn(1, 1, *size)).shape == (1, 16, size[0] // 4, size[1] // 4)
+
+
+def test_what_is_built_without_values_spoils_nothing():
+    with torch.device('meta'):
+        assert detector().encoder.net.conv_stem.weight.is_meta
+    with torch.no_grad():
+        assert detector().eval()(torch.randn(1, 1, 64, 64)).isfinite().all()
+
+
 def test_even_strides_get_even_kernels_and_reduce_as_before():
     pyramid = detector().encoder
     strided = [m for m in pyramid.modules() if isinstance(m, nn.Conv2d) and m.stride[0] % 2 == 0]
@@ -157,7 +175,10 @@ def test_even_strides_get_even_kernels_and_reduce_as_before():
         (nn.BatchNorm2d(12), 'fields of eight'),
         (nn.LayerNorm(8), 'LayerNorm'),
         (Conv2dSame(8, 8, 3, stride=2), 'Conv2dSame'),
-        (nn.MaxPool2d(3, stride=2, padding=1), 'pool'),
+        (nn.MaxPool2d(3, stride=2, padding=1), 'prefers a side'),
+        (nn.Conv2d(8, 8, 1, stride=2), 'prefers a side'),
+        (nn.Conv2d(8, 8, 3, padding=(0, 1)), 'prefers a side'),
+        (nn.ConvTranspose2d(8, 8, 3, 2, 1, 1), 'prefers a side'),
         (nn.Conv2d(16, 16, 3, groups=2), 'fields of eight'),
     ],
 )

@@ -78,6 +78,7 @@ class TimmPyramid(nn.Module):
         self.channels = channels
         strides = self.net.feature_info.reduction()
         self.stride: int = strides[0]
+        self.coarsest: int = strides[-1]
         self.factors = [coarse // fine for fine, coarse in pairwise(strides)][::-1]
         self.laterals = nn.ModuleList(
             nn.Sequential(nn.Conv2d(c, channels, 1, bias=False), nn.BatchNorm2d(channels))
@@ -97,17 +98,24 @@ class TimmPyramid(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 1, H, W) -> (B, channels, H / stride, W / stride)."""
-        levels = feature_maps(self.net, self.contrast(images))
+        height, width = images.shape[-2:]
+        levels = feature_maps(self.net, self._fill(self.contrast(images)))
         features = [side(f) for side, f in zip(self.laterals, levels, strict=True)]
         merged = features[-1]
         for finer, merge, factor in zip(
             reversed(features[:-1]), self.merges, self.factors, strict=True
         ):
-            # By the factor and not to the size: of an odd number of cells the coarser level has
-            # half of one too many, and everything would be stretched to fit.
             merged = F.interpolate(merged.relu(), scale_factor=factor, mode='bilinear')
-            merged = merge(finer + merged[..., : finer.shape[-2], : finer.shape[-1]])
-        return merged
+            merged = merge(finer + merged)
+        return merged[..., : height // self.stride, : width // self.stride]
+
+    def _fill(self, maps: Tensor) -> Tensor:
+        """Let the last row and column go on until the coarsest level has whole cells alone.
+
+        Of half a cell one backbone makes none and another one, and levels would not fit.
+        """
+        below, right = (-side % self.coarsest for side in maps.shape[-2:])
+        return F.pad(maps, (0, right, 0, below), mode='replicate') if below or right else maps
 
 
 def create_levels(

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 _ORDER = 8
+_CPU = 'cpu'  # what is remembered must have values, also when a model is built without
 
 
 def _turned(maps: Tensor, element: int) -> Tensor:
@@ -25,8 +26,8 @@ def _turned(maps: Tensor, element: int) -> Tensor:
 
 @lru_cache(maxsize=1)
 def _products() -> Tensor:
-    """Return the element (8, 8) that it is to apply the second of two elements, then the first."""
-    probe = torch.arange(4.0).view(2, 2)
+    """Return p (8, 8): element p[a, b] turns an image as b does and then a."""
+    probe = torch.arange(4.0, device=_CPU).view(2, 2)
     looks = [_turned(probe, element) for element in range(_ORDER)]
     return torch.tensor(
         [
@@ -35,14 +36,15 @@ def _products() -> Tensor:
                 for b in range(_ORDER)
             ]
             for a in range(_ORDER)
-        ]
+        ],
+        device=_CPU,
     )
 
 
 @lru_cache(maxsize=8)
 def _spatial(side: int) -> Tensor:
     """Return what each element does to the cells of a kernel, (8, side^2, side^2)."""
-    cells = torch.eye(side**2).view(side**2, side, side)
+    cells = torch.eye(side**2, device=_CPU).view(side**2, side, side)
     return torch.stack([_turned(cells, g).flatten(1).T for g in range(_ORDER)])
 
 
@@ -91,21 +93,37 @@ def tie(net: nn.Module) -> None:
     """
     for name, layer in net.named_modules():
         if type(layer) in (nn.Conv2d, nn.ConvTranspose2d):  # timm's own may pad one side only
+            if isinstance(layer, nn.Conv2d):
+                _centre(layer)
+            _refuse_sided(name, layer)
             depthwise = 1 < layer.groups == layer.in_channels
             if layer.out_channels % _ORDER or not (depthwise or layer.groups == 1):
                 raise ValueError(f'{name}: channels must come in fields of eight: {layer}')
-            if isinstance(layer, nn.Conv2d):
-                _centre(layer)
-            image = depthwise or layer.in_channels % _ORDER
-            tie_conv(layer, SCALAR if image else FIELD, FIELD)
+            alone = depthwise or layer.in_channels % _ORDER  # one channel for each, or an image's
+            tie_conv(layer, SCALAR if alone else FIELD, FIELD)
         elif isinstance(layer, nn.BatchNorm2d):
             _tie_norm(layer)
-        elif isinstance(layer, nn.MaxPool2d) and layer.kernel_size % 2 != layer.stride % 2:
-            raise ValueError(f'{name}: a pool is to have as even a side as its stride: {layer}')
+        elif isinstance(layer, nn.MaxPool2d | nn.AvgPool2d):
+            _refuse_sided(name, layer)
         elif any(True for _ in layer.parameters(recurse=False)):
             raise ValueError(
                 f'{name}: only convolutions and BatchNorm2d can be tied, not {type(layer).__name__}'
             )
+
+
+def _refuse_sided(name: str, layer: nn.Module) -> None:
+    """Raise ValueError unless the layer looks as far to one side as to the other."""
+    sides, steps, padding = (
+        {value} if isinstance(value, int) else set(value)
+        for value in (layer.kernel_size, layer.stride, layer.padding)
+    )
+    square = len(sides) == len(steps) == len(padding) == 1
+    added = any(getattr(layer, 'output_padding', ()))
+    if added or not square or min(sides) % 2 != min(steps) % 2:
+        raise ValueError(
+            f'{name}: an odd side on an even stride, or the other way round, or one that is not '
+            f'square prefers a side: {layer}'
+        )
 
 
 @torch.no_grad()
@@ -114,16 +132,18 @@ def tie_conv(layer: nn.Conv2d | nn.ConvTranspose2d, before: Tensor, after: Tenso
     shape = layer.weight.shape  # of a transposed one the inputs come first
     actions = (before, after) if isinstance(layer, nn.ConvTranspose2d) else (after, before)
     rows, columns = (action.shape[1] for action in actions)
-    reynolds = _mean(*actions, _spatial(shape[-1]))
+    projection = _mean(*actions, _spatial(shape[-1]))
+    # Of the variance of independent weights their means keep as little as is left free.
+    kept = (float(projection.trace()) / len(projection)) ** 0.5
 
     def project(weight: Tensor) -> Tensor:
+        nonlocal projection
+        projection = projection.to(weight)  # once, to where the weights are
         blocks = weight.reshape(shape[0] // rows, rows, shape[1] // columns, columns, -1)
         blocks = blocks.transpose(1, 2)
-        flat = blocks.flatten(2) @ reynolds.to(weight.device)
+        flat = blocks.flatten(2) @ projection
         return flat.view(blocks.shape).transpose(1, 2).reshape(shape)
 
-    # Of the variance of independent weights their means keep as little as is left free.
-    kept = (reynolds.trace() / len(reynolds)).sqrt()
     layer.weight.copy_(project(layer.weight) / kept)
     layer.weight.register_hook(project)
     if layer.bias is not None:
@@ -132,13 +152,13 @@ def tie_conv(layer: nn.Conv2d | nn.ConvTranspose2d, before: Tensor, after: Tenso
 
 @torch.no_grad()
 def _centre(layer: nn.Conv2d) -> None:
-    """Widen an odd kernel of even stride by one; it reduces as many cells as before."""
+    """Widen an odd kernel of even stride by one; of an even number of cells it makes as many."""
     side = layer.kernel_size[0]
     if layer.stride[0] % 2 == 0 and side % 2 and side > 1:
         weight = layer.weight
         layer.kernel_size = (side + 1, side + 1)
-        layer.weight = nn.Parameter(weight.new_empty(*weight.shape[:2], side + 1, side + 1))
-        layer.weight.normal_(std=float(weight.std()) * side / (side + 1))
+        wider = weight.new_empty(*weight.shape[:2], side + 1, side + 1).normal_()
+        layer.weight = nn.Parameter(wider * weight.std() * side / (side + 1))
 
 
 def _tie_norm(layer: nn.BatchNorm2d) -> None:
@@ -159,10 +179,12 @@ def _tie_norm(layer: nn.BatchNorm2d) -> None:
 
 @torch.no_grad()
 def _tie_vector(weight: Tensor, after: Tensor) -> None:
-    reynolds = _mean(after)
+    projection = _mean(after)
 
     def project(values: Tensor) -> Tensor:
-        return (values.view(-1, len(reynolds)) @ reynolds.to(values.device)).view(-1)
+        nonlocal projection
+        projection = projection.to(values)
+        return (values.view(-1, len(projection)) @ projection).view(-1)
 
     weight.copy_(project(weight))
     weight.register_hook(project)
@@ -170,5 +192,8 @@ def _tie_vector(weight: Tensor, after: Tensor) -> None:
 
 @lru_cache(maxsize=32)  # tensors are known by their identity: actions are constants
 def _mean(*actions: Tensor) -> Tensor:
-    """Return the mean over the group of what it does to a product of channels (Reynolds)."""
+    """Return the mean over the group of what it does to a product of channels.
+
+    It projects on what the group leaves as it is (the Reynolds operator).
+    """
     return torch.stack([reduce(torch.kron, each) for each in zip(*actions, strict=True)]).mean(0)

@@ -43,17 +43,3 @@ def mean_of_vector_views(maps: Tensor) -> Tensor:
             x, y = -y, x
         views.append(torch.stack([-x if i >= 4 else x, y], dim=1))
     return mean_of_views(torch.cat(views))
-
-
-def mean_of_matrix_views(maps: Tensor) -> Tensor:
-    """Return the mean of maps of symmetric matrices (xx, xy, yy), which turn with the image.
-
-    (8 B, 3, n, n) of `eight_views` -> (B, 3, n, n).
-    """
-    views = []
-    for i, view in enumerate(maps.unflatten(0, (8, -1))):
-        xx, xy, yy = view.unbind(dim=1)
-        if i % 2:  # an odd number of quarter turns swaps the axes and reverses one of them
-            xx, xy, yy = yy, -xy, xx
-        views.append(torch.stack([xx, -xy if i >= 4 else xy, yy], dim=1))
-    return mean_of_views(torch.cat(views))

@@ -23,7 +23,7 @@ _MAPS = 9
 _HEIGHT_UM = 5.0  # one unit of the height map
 _FIRST_SIGMA = 3.0  # pixels that a fresh head believes to be off by
 _SHARPEST, _FLATTEST = 6.0, -8.0  # bounds of the mean logarithm of 1 / sigma^2, in 1 / px^2
-_LONGEST = 4.0  # bound of the logarithm of one axis over the other
+_LONGEST = 4.0  # bound of the logarithm of the longer sigma over the shorter
 # What a turned image does to the maps of the branch that describes: (x, y), the logarithm of a
 # matrix, (x, y) and a height.
 _DESCRIPTION = side_by_side(VECTOR, SCALAR, STRETCH, VECTOR, SCALAR)
@@ -187,11 +187,10 @@ def _exponential(logarithm: Tensor) -> Tensor:
     The three are half its trace, half the difference of its diagonal entries, and the entry beside
     them: so they turn with an image as its entries do.
     """
-    mean, stretch = logarithm[..., 0].exp(), logarithm[..., 1:]
+    mean, stretch = logarithm[..., :1].exp(), logarithm[..., 1:]
     length = _length(stretch)
-    even = mean[..., None] * length.cosh()
-    along, beside = (mean[..., None] * length.sinh() / length * stretch).unbind(dim=-1)
-    even = even.squeeze(-1)
+    even = (mean * length.cosh())[..., 0]
+    along, beside = (mean * length.sinh() / length * stretch).unbind(dim=-1)
     return torch.stack([even + along, beside, beside, even - along], dim=-1).unflatten(-1, (2, 2))
 
 
