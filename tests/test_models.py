@@ -320,16 +320,19 @@ def test_levels_of_a_pyramid_stay_in_place_whatever_the_side(monkeypatch, side):
     pyramid.laterals = torch.nn.ModuleList(torch.nn.Identity() for _ in range(4))
     pyramid.merges = torch.nn.ModuleList(torch.nn.Identity() for _ in range(3))
 
-    def places(stride):
-        """Every cell's own x in input pixels; of an odd number of cells one more than half."""
-        x = (torch.arange(-(-side // stride)) + 0.5) * stride - 0.5
+    def places(length, stride):
+        """Every cell's own x in input pixels."""
+        x = (torch.arange(length // stride) + 0.5) * stride - 0.5
         return x.expand(1, 1, len(x), len(x))
 
-    levels = [places(stride) for stride in (4, 8, 16, 32)]
-    monkeypatch.setattr(encoders, 'feature_maps', lambda net, images: levels)
+    def levels(net, images):
+        return [places(images.shape[-1], stride) for stride in (4, 8, 16, 32)]
+
+    monkeypatch.setattr(encoders, 'feature_maps', levels)
     merged = pyramid(torch.zeros(1, 1, side, side))
+    assert merged.shape == (1, 1, side // 4, side // 4)
     inside = slice(8, -8)  # beyond the outermost centres there is nothing to interpolate
-    assert torch.allclose(merged[..., inside], 4 * places(4)[..., inside])
+    assert torch.allclose(merged[..., inside], 4 * places(side, 4)[..., inside])
 
 
 def test_a_patch_stem_needs_levels_from_a_quarter_on():
