@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 _ORDER = 8
-_CPU = 'cpu'  # what is remembered must have values, also when a model is built without
+_CPU = 'cpu'  # what is remembered must have values, also where models are built without
 
 
 def _turned(maps: Tensor, element: int) -> Tensor:
@@ -50,23 +50,23 @@ def _spatial(side: int) -> Tensor:
 
 def _vectors() -> Tensor:
     """Return what each element does to a vector (x, y), (8, 2, 2)."""
-    mirror, quarter = torch.tensor([[-1.0, 0.0], [0.0, 1.0]]), torch.tensor([[0.0, 1.0], [-1.0, 0]])
-    return torch.stack(
-        [
-            torch.linalg.matrix_power(quarter, g % 4) @ (mirror if g >= 4 else torch.eye(2))
-            for g in range(_ORDER)
-        ]
-    )
+    mirror = torch.tensor([[-1.0, 0.0], [0.0, 1.0]], device=_CPU)
+    quarter = torch.tensor([[0.0, 1.0], [-1.0, 0.0]], device=_CPU)
+    turns = [torch.linalg.matrix_power(quarter, n) for n in range(4)]
+    return torch.stack([*turns, *(turn @ mirror for turn in turns)])
 
 
 # What the elements do to the channels of a map: orthogonal matrices (8, d, d).
-SCALAR = torch.ones(_ORDER, 1, 1)
-FIELD = torch.eye(_ORDER)[_products()].mT.contiguous()
+SCALAR = torch.ones(_ORDER, 1, 1, device=_CPU)
+FIELD = torch.eye(_ORDER, device=_CPU)[_products()].mT.contiguous()
 VECTOR = _vectors()
 # Half the difference of a symmetric matrix' diagonal entries, and the entry beside them: a quarter
 # turn reverses both, a mirror the second.
 STRETCH = torch.stack(
-    [torch.diag(torch.tensor([(-1.0) ** g, (-1.0) ** (g + g // 4)])) for g in range(_ORDER)]
+    [
+        torch.tensor([[(-1.0) ** g, 0.0], [0.0, (-1.0) ** (g + g // 4)]], device=_CPU)
+        for g in range(_ORDER)
+    ]
 )
 
 
