@@ -60,6 +60,7 @@ class TipLocaliser:
             points_px=points,
             scores=found.scores.numpy(),
             points_um=None if pixel_size_um is None else points * np.float32(pixel_size_um),
+            confidence=None if reason else predicted.get('confidence'),
             abstained=reason,
             **more,
         )

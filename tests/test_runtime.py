@@ -38,6 +38,8 @@ def assert_alike(first, second):
         ours, theirs = getattr(first, name), getattr(second, name)
         assert np.allclose(ours, theirs, rtol=1e-2, atol=1e-2), name
     assert first.abstained == second.abstained
+    if first.abstained is None:
+        assert abs(first.confidence - second.confidence) < 1e-2
 
 
 def test_a_session_finds_what_the_detector_finds(localiser, exported):

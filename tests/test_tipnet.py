@@ -214,12 +214,23 @@ def test_calibration_makes_promises_kept():
         offsets=3 * rng.standard_normal((5000, 2)) @ factor.T,
         covariances=np.broadcast_to(factor @ factor.T, (5000, 2, 2)),
     )
-    scale, shift = calibration.fit_scores(judged)
+    scale, shift = calibration.fit_chances(judged.scores, judged.correct)
     assert (scale, shift) == pytest.approx((0.5, -0.5), abs=0.05)
     assert calibration.calibration_error(overconfident, correct) > 0.05
     assert calibration.calibration_error(chance, correct) < 0.02
     assert calibration.fit_spread(judged) == pytest.approx(9, rel=0.05)
     assert calibration.coverage(judged) < 0.3
+
+
+def test_an_answer_is_as_sure_as_all_it_says_together():
+    model = detector()
+    model.score_threshold, model.answer = 0.7, (1.0, 0.0)
+    scores = torch.tensor([[0.9, 0.8, 0.1, 0.0], [0.9, 0.6, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
+    expected = torch.tensor([0.9 * 0.8 * 0.9, 0.9 * 0.4, 1.0])
+    assert torch.allclose(model._confidence(scores), expected, atol=1e-4)
+    assert torch.equal(model._confidence(scores.flip(1)), model._confidence(scores))
+    model.answer = (1.0, -1.0)
+    assert (model._confidence(scores) < expected).all()
 
 
 def test_judging_pairs_one_to_one():
@@ -277,7 +288,7 @@ def test_few_candidates_that_are_told_apart_do_not_become_certainties():
         offsets=np.empty((0, 2)),
         covariances=np.empty((0, 2, 2)),
     )
-    scale, shift = calibration.fit_scores(few)
+    scale, shift = calibration.fit_chances(few.scores, few.correct)
     odds = scale * np.log(few.scores / (1 - few.scores)) + shift
     chances = 1 / (1 + np.exp(-odds))
     assert (chances[:2] > 0.5).all() and chances.max() < 0.9 and chances[2] > 0.1

@@ -93,6 +93,8 @@ def test_predict_needs_no_config(tmp_path):
         frames = {row['image']: row for row in csv.DictReader(file)}
     assert int(frames['frame.png']['tips']) == len(rows) and not frames['frame.png']['note']
     assert frames['flat.png']['tips'] == '0' and frames['flat.png']['note']
+    assert 0 < float(frames['frame.png']['confidence']) < 1
+    assert not frames['flat.png']['confidence']
 
 
 def test_a_model_is_tested_by_its_name(tmp_path):

@@ -1,4 +1,4 @@
-"""Make a trained TipNet say what it knows: calibrate scores, covariances, threshold and novelty.
+"""Make a trained TipNet say what it knows: calibrate scores, covariances, confidence and novelty.
 
 Reads a run, writes a folder of the same shape: config.py and model.safetensors, to test, predict
 with or release.
@@ -16,7 +16,8 @@ from torch.utils.data import DataLoader
 from pipedet.commands.common import load_config
 from pipedet.engine.checkpoint import WEIGHTS, load_weights, newest_weights, save_weights
 from pipedet.engine.cpu import tune_cpu
-from pipedet.evaluation import calibration
+from pipedet.evaluation import calibration, is_right
+from pipedet.evaluation.metrics import to_record
 from pipedet.models.detectors import TipNet
 from pipedet.models.tip_detector import build_detector
 from pipedet.registry import DATASETS
@@ -55,6 +56,7 @@ def run(args: argparse.Namespace) -> None:
     weights = args.checkpoint or newest_weights(folder)
     load_weights(weights, model)
     model.to(memory_format=torch.channels_last).eval()
+    model.score_threshold, model.answer = LIKELY, (1.0, 0.0)
 
     scenes = _stream(config.val_dataloader.dataset, args.scenes)
     described = DATASETS.build(scenes).describe()
@@ -62,12 +64,13 @@ def run(args: argparse.Namespace) -> None:
     summaries = _summaries(model, config, args.scenes)
     model.novelty.fit(*summaries.tensor_split([len(summaries) * 2 // 3]))
     judged = calibration.judge(predictions(model, scenes))
-    scale, shift = calibration.fit_scores(judged)
-    config.model.head.score = (scale, shift)
-    config.model.head.spread = calibration.fit_spread(judged)
-    model.head.score, model.head.spread = config.model.head.score, config.model.head.spread
-    calibrated = calibration.judge(predictions(model, scenes))
-    config.model.score_threshold = LIKELY
+    head = config.model.head
+    head.score = calibration.fit_chances(judged.scores, judged.correct)
+    head.spread = calibration.fit_spread(judged)
+    model.head.score, model.head.spread = head.score, head.spread
+    answers = predictions(model, scenes)
+    calibrated = calibration.judge(answers)
+    config.model.update(score_threshold=LIKELY, answer=_fit_confidence(answers))
 
     out = args.out or folder / 'calibrated'
     out.mkdir(parents=True, exist_ok=True)
@@ -77,9 +80,10 @@ def run(args: argparse.Namespace) -> None:
     found = dict(
         weights=weights.name,
         data=described,
-        score=[scale, shift],
-        spread=config.model.head.spread,
-        score_threshold=config.model.score_threshold,
+        score=head.score,
+        spread=head.spread,
+        score_threshold=LIKELY,
+        answer=config.model.answer,
         before=_measure(judged),
         after=_measure(calibrated),
     )
@@ -93,6 +97,16 @@ def predictions(model: TipNet, dataset: dict) -> list[TipDataSample]:
     loader = DataLoader(DATASETS.build(dataset), batch_size=BATCH, collate_fn=pseudo_collate)
     samples = (sample for batch in loader for sample in model.test_step(batch))
     return [sample for sample in samples if 'pred_tips' in sample]
+
+
+def _fit_confidence(answers: list[TipDataSample]) -> tuple[float, float]:
+    """Return scale and shift that make the confidence in answers to whole images a chance."""
+    scaled = [sample for sample in answers if sample.pixel_size_um is not None]
+    right = [is_right(to_record(s.to_dict()), calibration.FOUND_UM) for s in scaled]
+    if len(set(right)) < 2:
+        print(f'{sum(right)} of {len(right)} answers are right: confidence stays as scores make it')
+        return 1.0, 0.0
+    return calibration.fit_chances([sample.confidence for sample in scaled], right)
 
 
 @torch.no_grad()

@@ -28,7 +28,11 @@ COLUMNS = (
 )
 
 # Of every frame, answered or not; `note` says why there is no answer.
-FRAME_COLUMNS = ('image', 'frame', 'tips', 'pixel_size_x_um', 'pixel_size_y_um', 'note')
+FRAME_COLUMNS = (
+    *('image', 'frame', 'tips', 'confidence', 'pixel_size_x_um', 'pixel_size_y_um', 'note'),
+)
+
+_LIKELY = 0.5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -93,6 +97,10 @@ def _tell(out: Path, frames: list[dict]) -> None:
     abstained = [f'{f["image"]}, frame {f["frame"]}: {f["note"]}' for f in read if f['note']]
     if abstained:
         print(f'no answer for {len(abstained)} images:', *abstained, sep='\n  ')
+    doubtful = sum(float(frame.get('confidence', 1)) < _LIKELY for frame in read)
+    if doubtful:
+        print(f'{doubtful} answers are more likely incomplete or wrong than right (confidence in '
+              f'frames.csv below {_LIKELY}): look at their pictures')  # fmt: skip
     without_scale = sum('pixel_size_x_um' not in frame for frame in read)
     if without_scale:
         print(f'{without_scale} images carry no pixel size: their tips are in pixels only '
@@ -132,6 +140,8 @@ def _pixel_size(path: Path, given: float | None) -> tuple[float, float] | None:
 
 def _frame(name: str, frame: int, size: tuple[float, float] | None, tips: Tips) -> dict:
     row = dict(image=name, frame=frame, tips=len(tips.scores), note=tips.abstained or '')
+    if tips.confidence is not None:
+        row |= dict(confidence=f'{tips.confidence:.3f}')
     if size is not None:
         row |= dict(pixel_size_x_um=f'{size[0]:.4f}', pixel_size_y_um=f'{size[1]:.4f}')
     return row
@@ -177,6 +187,11 @@ def _overlay(image: np.ndarray, tips: Tips) -> np.ndarray:
         predicted=tips.points_px,
         scores=tips.scores,
         threshold=0.0,
-        caption=tips.abstained or f'tips: {len(tips.scores)}',
+        caption=tips.abstained or _caption(tips),
         zoom=min(8, max(1, round(480 / min(image.shape)))),  # small frames are enlarged
     )
+
+
+def _caption(tips: Tips) -> str:
+    doubtful = tips.confidence is not None and tips.confidence < _LIKELY
+    return f'tips: {len(tips.scores)}' + (', perhaps not all' if doubtful else '')

@@ -3,7 +3,7 @@
 from pipedet.evaluation.image_metric import EnhancementMetric
 from pipedet.evaluation.kind_metric import KindMetric
 from pipedet.evaluation.metrics import TipMetric
-from pipedet.evaluation.protocols import TipRecord, known_count, open_count
+from pipedet.evaluation.protocols import TipRecord, is_right, known_count, open_count
 from pipedet.evaluation.report import read_records, write_report
 from pipedet.evaluation.summary import (
     bootstrap,
@@ -24,6 +24,7 @@ __all__ = [
     'by_count',
     'by_session',
     'by_subset',
+    'is_right',
     'known_count',
     'open_count',
     'read_records',

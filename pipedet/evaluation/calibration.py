@@ -1,7 +1,8 @@
 """What scores and covariances promise, compared with what they keep.
 
 A score promises the chance that its candidate is a tip, closer than `RADIUS_UM`. A covariance
-promises that its 90 % ellipse holds the tip in nine of ten cases.
+promises that its 90 % ellipse holds the tip in nine of ten cases. A confidence promises the chance
+that the answer to a whole image is right, see `protocols.is_right`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -64,19 +65,20 @@ def judge(samples: Iterable[TipDataSample]) -> Judged:
     )
 
 
-def fit_scores(judged: Judged) -> tuple[float, float]:
+def fit_chances(scores: Sequence[float], correct: Sequence[bool]) -> tuple[float, float]:
     """Return scale and shift of log-odds that make scores chances (Platt 1999).
 
     With his targets, which a few images that happen to be told apart cannot make certainties.
 
     Raises:
-        ValueError: no candidate is right, or none is wrong: there is nothing to learn from.
+        ValueError: none is right, or none is wrong: there is nothing to learn from.
     """
-    if judged.correct.all() or not judged.correct.any():
-        raise ValueError(f'{judged.correct.sum()} of {len(judged.correct)} candidates are right')
-    odds = logit(np.clip(judged.scores.astype(float), 1e-6, 1 - 1e-6))
-    right, wrong = judged.correct.sum(), (~judged.correct).sum()
-    target = np.where(judged.correct, (right + 1) / (right + 2), 1 / (wrong + 2))
+    correct = np.asarray(correct, bool)
+    if correct.all() or not correct.any():
+        raise ValueError(f'{correct.sum()} of {len(correct)} are right: nothing to calibrate by')
+    odds = logit(np.clip(np.asarray(scores, float), 1e-6, 1 - 1e-6))
+    right, wrong = correct.sum(), (~correct).sum()
+    target = np.where(correct, (right + 1) / (right + 2), 1 / (wrong + 2))
 
     def unlikelihood(parameters: np.ndarray) -> float:
         chance = expit(np.exp(parameters[0]) * odds + parameters[1])

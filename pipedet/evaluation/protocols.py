@@ -84,6 +84,12 @@ def open_count(record: TipRecord, radius: float) -> tuple[int, int, int]:
     return int(within[rows, columns].sum()), len(pred), len(record.true)
 
 
+def is_right(record: TipRecord, radius: float) -> bool:
+    """Return whether the tips stood by are those that there are, each closer than `radius`."""
+    hits, n_pred, n_true = open_count(record, radius)
+    return hits == n_pred == n_true
+
+
 def _candidates(record: TipRecord) -> tuple[np.ndarray, np.ndarray]:
     """Finite predictions (M, 2) and scores (M,), best first; none where prediction failed."""
     finite = np.isfinite(record.pred).all(axis=1) & np.isfinite(record.scores)

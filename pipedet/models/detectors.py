@@ -1,5 +1,6 @@
 """Detectors of the paper and of the quickstart, assembled from parts."""
 
+import torch
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
@@ -63,7 +64,7 @@ class HeatmapDetector(TipDetector):
     def _candidates(self, outputs: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         return self.coarse.read(outputs, self.max_tips)
 
-    def _annotate(self, data_samples: list[TipDataSample], outputs: Tensor) -> None:
+    def _annotate(self, data_samples: list[TipDataSample], outputs: Tensor, scores: Tensor) -> None:
         _note_overlap(data_samples, self.coarse, outputs)
 
 
@@ -114,7 +115,7 @@ class CoarseToFineDetector(TipDetector):
     def _candidates(self, outputs: tuple, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         return self.fine.read(outputs[1], size)
 
-    def _annotate(self, data_samples: list[TipDataSample], outputs: tuple) -> None:
+    def _annotate(self, data_samples: list[TipDataSample], outputs: tuple, scores: Tensor) -> None:
         _note_overlap(data_samples, self.coarse, outputs[0])
 
 
@@ -163,6 +164,7 @@ class TipNet(TipDetector):
         head: config of a `TipHead`; the encoder says its channels and stride.
         max_tips: the most tips in one image.
         score_threshold: see `TipDetector`.
+        answer: scale and shift of the log-odds that a whole answer is right, from a calibration.
     """
 
     def __init__(
@@ -173,12 +175,14 @@ class TipNet(TipDetector):
         head: dict,
         max_tips: int,
         score_threshold: float,
+        answer: tuple[float, float] = (1.0, 0.0),
     ) -> None:
         super().__init__(enhancer=enhancer, score_threshold=score_threshold)
         self.encoder = MODELS.build(encoder)
         self.head = on_top_of(self.encoder, head)
         self.novelty = Novelty(self.encoder.channels)
         self.max_tips = max_tips
+        self.answer = answer
 
     def _final(self, enhanced: Tensor) -> tuple[Unread, Tensor]:
         features = self.encoder(enhanced)
@@ -196,5 +200,12 @@ class TipNet(TipDetector):
     def _candidates(self, outputs: tuple, size: tuple[int, int]) -> tuple:
         return self.head.read(outputs[0], self.max_tips)
 
-    def _remarks(self, outputs: tuple) -> dict[str, Tensor]:
-        return dict(novelty=self.novelty(outputs[1]))
+    def _remarks(self, outputs: tuple, scores: Tensor) -> dict[str, Tensor]:
+        return dict(novelty=self.novelty(outputs[1]), confidence=self._confidence(scores))
+
+    def _confidence(self, scores: Tensor) -> Tensor:
+        """Return the chance (B,) that what stands by its score is a tip and nothing else is."""
+        stood_by = (scores >= self.score_threshold) & (scores > 0)
+        whole = torch.where(stood_by, scores, 1 - scores).clamp(min=1e-6).prod(dim=1)
+        scale, shift = self.answer
+        return (scale * whole.logit(1e-6) + shift).sigmoid()

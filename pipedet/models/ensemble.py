@@ -50,5 +50,5 @@ class SeedEnsemble(TipDetector):
     def _candidates(self, outputs: Tensor, size: tuple[int, int]) -> tuple:
         return self.members[0]._candidates(outputs, size)
 
-    def _annotate(self, data_samples: list[TipDataSample], outputs: Tensor) -> None:
-        self.members[0]._annotate(data_samples, outputs)
+    def _annotate(self, data_samples: list[TipDataSample], outputs: Tensor, scores: Tensor) -> None:
+        self.members[0]._annotate(data_samples, outputs, scores)

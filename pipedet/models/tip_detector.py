@@ -68,7 +68,7 @@ class TipDetector(StagedModel):
         outputs = self._final(inputs)
         points, scores, *fields = self._candidates(outputs, inputs.shape[-2:])
         more = fields[0] if fields else {}
-        return dict(points=points, scores=scores) | more | self._remarks(outputs)
+        return dict(points=points, scores=scores) | more | self._remarks(outputs, scores)
 
     def read(self, inputs: Tensor, tips: list[InstanceData] | None = None) -> tuple[Tensor, Tensor]:
         """Return candidates (B, K, 2) in input pixels and scores (B, K); 0 is no candidate.
@@ -84,8 +84,9 @@ class TipDetector(StagedModel):
         """Fill in `pred_tips`, in pixels of the original images, and what `_annotate` notes."""
         tips = [sample.gt_tips for sample in data_samples]
         outputs = self._final(self._enhance(inputs, tips)[0])
-        self._annotate(data_samples, outputs)
-        return self._fill_in(data_samples, *self._candidates(outputs, inputs.shape[-2:]))
+        candidates = self._candidates(outputs, inputs.shape[-2:])
+        self._annotate(data_samples, outputs, candidates[1])
+        return self._fill_in(data_samples, *candidates)
 
     def refuse_labels(self) -> None:
         """Raise unless predictions need no labels: called wherever there are none."""
@@ -128,13 +129,15 @@ class TipDetector(StagedModel):
         """Return the outputs that predictions are made of."""
         return self._forward(enhanced)
 
-    def _remarks(self, outputs: tuple | Tensor) -> dict[str, Tensor]:
-        """Return what the outputs say of whole images, (B,) by name."""
+    def _remarks(self, outputs: tuple | Tensor, scores: Tensor) -> dict[str, Tensor]:
+        """Return what outputs and scores (B, K) say of whole images, (B,) by name."""
         return {}
 
-    def _annotate(self, data_samples: list[TipDataSample], outputs: tuple | Tensor) -> None:
-        """Note what the outputs say of whole images: `_remarks`, `heatmap_iou` of labelled ones."""
-        for name, values in self._remarks(outputs).items():
+    def _annotate(
+        self, data_samples: list[TipDataSample], outputs: tuple | Tensor, scores: Tensor
+    ) -> None:
+        """Note what is said of whole images: `_remarks`, `heatmap_iou` of labelled ones."""
+        for name, values in self._remarks(outputs, scores).items():
             for sample, value in zip(data_samples, values.tolist(), strict=True):
                 sample.set_metainfo({name: value})
 
@@ -148,9 +151,9 @@ class TipDetector(StagedModel):
         batch = self.data_preprocessor(data)
         inputs, samples = batch['inputs'], batch['data_samples']
         outputs, losses = self._judge(inputs, samples)
-        self._annotate(samples, outputs)
-        predicted = self._fill_in(samples, *self._candidates(outputs, inputs.shape[-2:]))
-        return float(sum(losses.values())), predicted
+        candidates = self._candidates(outputs, inputs.shape[-2:])
+        self._annotate(samples, outputs, candidates[1])
+        return float(sum(losses.values())), self._fill_in(samples, *candidates)
 
     def forward(
         self, inputs: Tensor, data_samples: list[TipDataSample] | None = None, mode: str = 'tensor'

@@ -75,7 +75,10 @@ class TipSession:
         outputs = self.network.run(None, {'image': self._input(frame)[None, None]})
         found = {name: value[0] for name, value in zip(self.names, outputs, strict=True)}
         reason = why_abstain(frame, float(found.pop('novelty', 0.0)))
-        return self._tips(reason, **found)
+        confidence = found.pop('confidence', None)
+        tips = self._tips(reason, **found)
+        tips.confidence = None if reason or confidence is None else float(confidence)
+        return tips
 
     def _input(self, frame: np.ndarray) -> np.ndarray:
         if self.shape != self.frame or (self.matrix != np.eye(3)).any():

@@ -17,6 +17,8 @@ class Tips:
         direction: (N, 2), unit vectors from the tip back along the shaft, or None.
         z_um: (N,) heights above the focus, or None.
         kind: (N,) numbers of the kinds that a CenterNet tells apart, or None.
+        confidence: the chance that these are all the tips, each closer than 10 um, and nothing else
+            is among them; None if the model does not say.
         abstained: why no answer is given, or None where one is. No tips without it means that there
             are none.
     """
@@ -28,6 +30,7 @@ class Tips:
     direction: np.ndarray | None = None
     z_um: np.ndarray | None = None
     kind: np.ndarray | None = None
+    confidence: float | None = None
     abstained: str | None = None
 
 
