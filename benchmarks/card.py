@@ -37,6 +37,11 @@ def card_of(found: dict) -> str:
         for name, row in found['sets'].items()
         if 'height_error_um' in row
     ]
+    answers = [
+        f'{name} {row["right"]:.1f} ({row["confidence_error"]:.3f})'
+        for name, row in found['sets'].items()
+        if 'right' in row
+    ]
     lines += [
         '',
         'Known count for distances (as many answers as tips), open count for F1 and ghosts '
@@ -49,6 +54,10 @@ def card_of(found: dict) -> str:
         '| score from | found within 5 um, % | of the answers right, % | ghosts a frame, `empty` |',
         '|---|---|---|---|',
         *map(_choice, found['thresholds']),
+        '',
+        'Answers to whole images that are right (every tip within 10 um and nothing else), %, and '
+        'in brackets how far the `confidence` in them is off on average: '
+        f'{"; ".join(answers)}.',
         '',
         'Mean error of the height, um, and in brackets that of answering 0 always: '
         f'{"; ".join(heights) or "not measured"}.',

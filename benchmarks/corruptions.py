@@ -12,6 +12,7 @@ import argparse
 import datetime
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ from pipedet.commands.common import device_name
 from pipedet.datasets import CorruptedPipettes, FrozenPipettes
 from pipedet.engine.checkpoint import load_weights
 from pipedet.engine.cpu import tune_cpu
-from pipedet.evaluation import TipRecord, known_count, summarise
+from pipedet.evaluation import TipRecord, is_right, summarise
 from pipedet.evaluation.metrics import to_record
 from pipedet.models.tip_detector import TipDetector, build_detector
 from pipedet.synthesis import draw_scene
@@ -34,7 +35,9 @@ from pipedet.synthesis.corruptions import CORRUPTIONS
 
 HERE = Path(__file__).parent
 WRONG_UM = 10.0  # an answer farther off is a failure
+SURE = 0.5  # confidence from which an answer is one to rely on: more likely right than not
 CLEAN = 'clean'
+SHARES = ('wrong', 'silent', 'sure', 'abstained')
 
 
 def main(runs: list[Path], scenes: int, empty: int) -> None:
@@ -85,41 +88,49 @@ def measure(run: Path, scenes: int, empty: int) -> dict:
     )
 
 
-def predict(model: TipDetector, dataset) -> list[tuple[TipRecord, bool]]:
-    """Return the record of each image and whether the model abstained."""
+class Answer(NamedTuple):
+    """What a model said of one image; a model that knows no confidence is always sure."""
+
+    record: TipRecord
+    abstained: bool
+    sure: bool
+
+
+def predict(model: TipDetector, dataset) -> list[Answer]:
+    """Return the answer to each image."""
     loader = DataLoader(dataset, batch_size=16, collate_fn=pseudo_collate)
     samples = [sample for batch in loader for sample in model.test_step(batch)]
-    return [(to_record(s.to_dict()), s.get('novelty', 0.0) > 1) for s in samples]
+    return [
+        Answer(
+            to_record(sample.to_dict()),
+            abstained=sample.get('novelty', 0.0) > 1,
+            sure=sample.get('confidence', 1.0) >= SURE,
+        )
+        for sample in samples
+    ]
 
 
-def judge(predicted: list[tuple[TipRecord, bool]]) -> dict:
-    """Return accuracy by the known count, and how often the answer given was silently wrong."""
-    records = [record for record, _ in predicted]
-    answered = [record for record, abstained in predicted if not abstained]
+def judge(answers: list[Answer]) -> dict:
+    """Return accuracy by the known count, and shares of images by what the answer was like, %."""
+    given = [answer for answer in answers if not answer.abstained]
+    wrong = [answer for answer in given if not is_right(answer.record, WRONG_UM)]
     return dict(
-        accuracy=summarise(records)['tip/acc@5um'],
-        silent=100.0 * sum(map(failed, answered)) / len(predicted),
-        abstained=100.0 * (len(predicted) - len(answered)) / len(predicted),
+        accuracy=summarise([answer.record for answer in answers])['tip/acc@5um'],
+        wrong=100.0 * len(wrong) / len(answers),
+        silent=100.0 * sum(answer.sure for answer in wrong) / len(answers),
+        sure=100.0 * sum(answer.sure for answer in given) / len(answers),
+        abstained=100.0 * (len(answers) - len(given)) / len(answers),
     )
 
 
-def failed(record: TipRecord) -> bool:
-    """Whether the tips that a detector stands by are not those that there are."""
-    stood_by = record.scores >= record.score_threshold
-    if stood_by.sum() != len(record.true):
-        return True
-    return bool((known_count(record) >= WRONG_UM).any())
-
-
 def _retained(rows: dict, severities: str) -> dict:
-    """Return the mean accuracy over clean accuracy, and the mean rate of silent failures."""
+    """Return the mean accuracy over clean accuracy, and the mean shares."""
     low, high = map(int, severities.split('-'))
     own = [row for k, row in rows.items() if k != CLEAN and low <= int(k.split('/')[1]) <= high]
     spoiled, clean = float(np.mean([row['accuracy'] for row in own])), rows[CLEAN]['accuracy']
     return dict(
         accuracy=spoiled / clean if clean else None,  # there was nothing to retain
-        silent=float(np.mean([row['silent'] for row in own])),
-        abstained=float(np.mean([row['abstained'] for row in own])),
+        **{key: float(np.mean([row[key] for row in own])) for key in SHARES},
     )
 
 
@@ -129,8 +140,8 @@ def false_tips(model: TipDetector, pipeline: list, count: int) -> dict:
     for kind, draw in EMPTY.items():
         frames = _Frames([draw(np.random.default_rng([7, i])) for i in range(count)], pipeline)
         wrong = sum(
-            (not abstained) and (record.scores >= record.score_threshold).any()
-            for record, abstained in predict(model, frames)
+            (not answer.abstained) and (answer.record.scores >= answer.record.score_threshold).any()
+            for answer in predict(model, frames)
         )
         found[kind] = 100.0 * float(wrong) / count
     found['all'] = float(np.mean(list(found.values())))
@@ -200,20 +211,20 @@ def to_markdown(found: dict) -> str:
         f'First {found["scenes"]} scenes of `clear`, {found["frames_without_tips"]} frames of each '
         f'kind without tips; synthetic; {when}.',
         '',
-        '| model | clean, % within 5 um | silent failures, % | retained, severity 1-3 | 4-5 | '
-        'silent failures 1-3, % | 4-5 | abstained 1-3, % | 4-5 | false tips without tips, % | '
-        'at most |',
-        '|---|---|---|---|---|---|---|---|---|---|---|',
+        '| model | clean: within 5 um, % | wrong | silent | severity 1-3: retained | wrong, % | '
+        'silent | sure | abstained | 4-5: retained | wrong, % | silent | sure | abstained | '
+        'false tips without tips, % | at most |',
+        '|---' * 16 + '|',
     ]
     for name, model in models.items():
         kept, empty = model['retained'], model['without_tips']
         mild, severe = kept['1-3'], kept['4-5']
         clean = model['rows'][CLEAN]
-        cells = [
-            f'{clean["accuracy"]:.1f}',
-            f'{clean["silent"]:.1f}',
-            *('-' if r['accuracy'] is None else f'{r["accuracy"]:.2f}' for r in (mild, severe)),
-            *(f'{part[key]:.1f}' for key in ('silent', 'abstained') for part in (mild, severe)),
+        cells = [f'{clean[key]:.1f}' for key in ('accuracy', 'wrong', 'silent')]
+        for part in (mild, severe):
+            cells.append('-' if part['accuracy'] is None else f'{part["accuracy"]:.2f}')
+            cells += [f'{part[key]:.1f}' for key in SHARES]
+        cells += [
             f'{empty["all"]:.1f}',
             f'{empty["at most"]:.1f}',
         ]

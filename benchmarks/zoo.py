@@ -23,7 +23,7 @@ from pipedet.commands.calibrate import predictions
 from pipedet.commands.common import device_name
 from pipedet.engine.checkpoint import checkpoints, load_checkpoint, load_weights
 from pipedet.engine.cpu import tune_cpu
-from pipedet.evaluation import bootstrap, by_cnr, calibration, summarise
+from pipedet.evaluation import bootstrap, by_cnr, calibration, is_right, summarise
 from pipedet.evaluation.metrics import to_record
 from pipedet.models.parts import count_parameters
 from pipedet.models.tip_detector import build_detector
@@ -134,6 +134,11 @@ def _measure(samples: list) -> dict:
     if judged is not None and len(judged.offsets):
         found['calibration_error'] = calibration.calibration_error(judged.scores, judged.correct)
         found['coverage'] = calibration.coverage(judged)
+    if scaled:
+        right = [is_right(to_record(s.to_dict()), calibration.FOUND_UM) for s in scaled]
+        surety = [s.confidence for s in scaled]
+        found['right'] = 100.0 * sum(right) / len(right)
+        found['confidence_error'] = calibration.calibration_error(surety, right)
     heights = [_heights(s) for s in scaled if 'z_um' in s.gt_tips]
     if heights:
         answered, true = torch.cat(heights).unbind(dim=1)

@@ -12,7 +12,7 @@ from pipedet.engine.cpu import tune_cpu
 from pipedet.formats.schema import check_pixel_size
 from pipedet.models.fusing import fuse
 from pipedet.models.tip_detector import build_detector
-from pipedet.runtime.tips import Tips, check_image, why_abstain
+from pipedet.runtime.tips import Tips, no_answer, why_unlike, why_unusable
 
 
 class TipLocaliser:
@@ -45,14 +45,16 @@ class TipLocaliser:
             pixel_size_um: (x, y) size of a pixel.
 
         Raises:
-            ValueError: the image is not two-dimensional, or not finite; the size is no pixel's.
+            ValueError: the image is not two-dimensional, or the size is no pixel's.
         """
-        check_image(image)
+        unusable = why_unusable(image)
         if pixel_size_um is not None:
             pixel_size_um = check_pixel_size(pixel_size_um, 'pixel_size_um')
+        if unusable:
+            return no_answer(unusable, pixel_size_um)
         sample = prepare(self.pipeline, image, pixel_size_um)
         predicted = self.model.test_step(pseudo_collate([sample]))[0]
-        reason = why_abstain(image, predicted.get('novelty', 0.0))
+        reason = why_unlike(predicted.get('novelty', 0.0))
         found = predicted.detected[: 0 if reason else None]
         points = found.points.numpy()
         more = {ours: found[name].numpy() for name, ours in _MORE.items() if name in found}

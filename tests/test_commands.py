@@ -154,8 +154,7 @@ def test_the_localiser_answers_in_both_units_and_refuses_nonsense(run_folder):
     assert localise(image).points_um is None
     with pytest.raises(ValueError, match='H, W'):
         localise(np.zeros((4, 4, 3)))
-    with pytest.raises(ValueError, match='NaN'):
-        localise(np.full((32, 32), np.nan))
+    assert 'NaN' in localise(np.full((32, 32), np.nan)).abstained
 
 
 def test_weights_of_another_model_are_refused(tmp_path):

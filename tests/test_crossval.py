@@ -1,6 +1,7 @@
 """Crossval: folds that leave out whole sessions, and figures over all that was left out."""
 
 import argparse
+import csv
 import json
 from pathlib import Path
 
@@ -257,3 +258,7 @@ def test_a_fold_really_trains(tmp_path, data, monkeypatch):
     assert pooled == pytest.approx(summarise(records)) and pooled['tips'] == 3
     seen = json.loads((folder / 'data.json').read_text())
     assert all('frames: ' in text for text in seen.values())
+    with open(folder / 'split.csv') as file:
+        split = [(row['image'], row['split']) for row in csv.DictReader(file)]
+    assert [image for image, part in split if part == 'test'] == ['0.png', '1.png', '2.png']
+    assert not {i for i, part in split if part == 'train'} & {i for i, p in split if p == 'test'}

@@ -229,6 +229,7 @@ def test_an_answer_is_as_sure_as_all_it_says_together():
     expected = torch.tensor([0.9 * 0.8 * 0.9, 0.9 * 0.4, 1.0])
     assert torch.allclose(model._confidence(scores), expected, atol=1e-4)
     assert torch.equal(model._confidence(scores.flip(1)), model._confidence(scores))
+    assert model._confidence(torch.full((1, 4), 0.99)) == 0  # there may be a fifth
     model.answer = (1.0, -1.0)
     assert (model._confidence(scores) < expected).all()
 

@@ -47,8 +47,6 @@ def run(args: argparse.Namespace) -> None:
     args.work_dir, args.cfg_options = None, {}
     config = load_config(args)
     tune_cpu()
-    if 'head' in config.model:  # what an earlier calibration made of it
-        config.model.head.update(score=(1.0, 0.0), spread=1.0)
     model = build_detector(config.model)
     if not isinstance(model, TipNet):
         raise ValueError(f'{args.config} is no TipNet: there is nothing to calibrate')
@@ -56,7 +54,9 @@ def run(args: argparse.Namespace) -> None:
     weights = args.checkpoint or newest_weights(folder)
     load_weights(weights, model)
     model.to(memory_format=torch.channels_last).eval()
+    # What an earlier calibration made of it does not count.
     model.score_threshold, model.answer = LIKELY, (1.0, 0.0)
+    model.head.score, model.head.spread = (1.0, 0.0), 1.0
 
     scenes = _stream(config.val_dataloader.dataset, args.scenes)
     described = DATASETS.build(scenes).describe()

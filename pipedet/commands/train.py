@@ -1,6 +1,7 @@
 """Train a config, then test it: everything a run leaves behind is in its run folder."""
 
 import argparse
+import csv
 import json
 import sys
 from pathlib import Path
@@ -267,13 +268,23 @@ def _duration(text: str) -> float:
 
 
 def _write_provenance(runner: TipRunner, folder: Path) -> None:
-    """Write the resolved config, the environment and what the data are."""
+    """Write the resolved config, the environment, what the data are and how they are split."""
     runner.cfg.dump(folder / 'config.py')
     environment = {key: str(value) for key, value in collect_env().items()}
     (folder / 'environment.json').write_text(json.dumps(environment, indent=1))
     loops = dict(train=runner.train_loop, val=runner.val_loop, test=runner.test_loop)
     data = {name: loop.dataloader.dataset.describe() for name, loop in loops.items()}
     (folder / 'data.json').write_text(json.dumps(data, indent=1))
+    rows = [
+        dict(split=name, **image)
+        for name, loop in loops.items()
+        for image in loop.dataloader.dataset.images()
+    ]
+    if rows:
+        with open(folder / 'split.csv', 'w', newline='', encoding='utf-8') as file:
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows(rows)
 
 
 def _in_words(record: dict) -> str:

@@ -49,6 +49,10 @@ class TipDataset(Dataset):
         """
         raise NotImplementedError
 
+    def images(self) -> list[dict]:
+        """Return `image`, `frame` and `session` of each file read; drawn scenes are none."""
+        return []
+
     def __getitem__(self, index: int) -> dict:
         """Load and transform one sample."""
         rng = np.random.default_rng([self.seed, self.epoch, index])

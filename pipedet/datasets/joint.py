@@ -31,6 +31,10 @@ class JointPipettes(ConcatDataset):
         for part in self.datasets:
             part.set_epoch(epoch)
 
+    def images(self) -> list[dict]:
+        """Return the images of all sets, see `TipDataset`."""
+        return [image for part in self.datasets for image in part.images()]
+
     def describe(self) -> str:
         """One line for the log."""
         return '; '.join(part.describe() for part in self.datasets)

@@ -93,6 +93,10 @@ class UnpairedDomains(Dataset):
             sample = dict(inputs=None, data_samples=other['data_samples'])
         return sample | dict(targets=other['inputs'])
 
+    def images(self) -> list[dict]:
+        """Return the images of both domains, see `TipDataset`."""
+        return self.source.images() + self.target.images()
+
     def describe(self) -> str:
         """One line for the log."""
         return f'from: {self.source.describe()}; to: {self.target.describe()}'

@@ -180,6 +180,16 @@ class PipetteImages(TipDataset):
             f'{len(self.skipped)} skipped'
         )
 
+    def images(self) -> list[dict]:
+        """Return what says which images these are, see `TipDataset`."""
+        return [
+            dict(image=self._source(record), frame=record.frame or 0, session=record.session)
+            for record in self.records
+        ]
+
+    def _source(self, record: ImageRecord) -> str:
+        return (self.folder / record.file_name).relative_to(self.root).as_posix()
+
     def __len__(self) -> int:
         return len(self.records)
 
@@ -198,7 +208,7 @@ class PipetteImages(TipDataset):
             tip_fields={
                 key: np.full(len(record.tips), value, np.float32) for key, value in known.items()
             },
-            source=path.relative_to(self.root).as_posix(),
+            source=self._source(record),
             frame=record.frame or 0,
             session=record.session,
             subset=self.subset,

@@ -40,7 +40,11 @@ class Judged:
 
 
 def judge(samples: Iterable[TipDataSample]) -> Judged:
-    """Pair candidates with tips, one to one, nearest in total; beyond 100 um all is alike."""
+    """Pair candidates with tips, one to one, nearest in total; beyond 100 um all is alike.
+
+    Raises:
+        ValueError: no image has a scale.
+    """
     scores, correct, offsets, covariances, tips = [], [], [], [], 0
     for sample in samples:
         if sample.pixel_size_um is None:
@@ -58,6 +62,8 @@ def judge(samples: Iterable[TipDataSample]) -> Judged:
         offsets.append(away[rows[near], columns[near]])
         covariances.append(found.covariance.numpy()[rows[near]])
         tips += len(true)
+    if not scores:
+        raise ValueError('no image says how large its pixels are: near is a matter of um')
     return Judged(
         *(np.concatenate(parts) for parts in (scores, correct)),
         tips,

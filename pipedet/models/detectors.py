@@ -208,4 +208,5 @@ class TipNet(TipDetector):
         stood_by = (scores >= self.score_threshold) & (scores > 0)
         whole = torch.where(stood_by, scores, 1 - scores).clamp(min=1e-6).prod(dim=1)
         scale, shift = self.answer
-        return (scale * whole.logit(1e-6) + shift).sigmoid()
+        chance = (scale * whole.logit(1e-6) + shift).sigmoid()
+        return chance * ~stood_by.all(dim=1)  # with no slot left nobody knows what else there is

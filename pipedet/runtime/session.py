@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from pipedet.runtime.frames import extend, normalise, warp
-from pipedet.runtime.tips import Tips, check_image, why_abstain
+from pipedet.runtime.tips import Tips, no_answer, why_unlike, why_unusable
 
 META = 'pipedet'  # key of what the file says of itself, as JSON
 
@@ -64,17 +64,19 @@ class TipSession:
             frame: (H, W) of the size that the detector was exported for, any numeric type.
 
         Raises:
-            ValueError: the frame has another size, or is not finite.
+            ValueError: the frame has another size.
         """
-        check_image(frame)
+        unusable = why_unusable(frame)
         if frame.shape != self.frame:
             raise ValueError(
                 f'the detector was exported for frames of {self.frame} (H, W), this one is '
                 f'{frame.shape}: export it again with --frame {frame.shape[0]} {frame.shape[1]}'
             )
+        if unusable:
+            return no_answer(unusable, self.pixel_size_um)
         outputs = self.network.run(None, {'image': self._input(frame)[None, None]})
         found = {name: value[0] for name, value in zip(self.names, outputs, strict=True)}
-        reason = why_abstain(frame, float(found.pop('novelty', 0.0)))
+        reason = why_unlike(float(found.pop('novelty', 0.0)))
         confidence = found.pop('confidence', None)
         tips = self._tips(reason, **found)
         tips.confidence = None if reason or confidence is None else float(confidence)

@@ -34,18 +34,34 @@ class Tips:
     abstained: str | None = None
 
 
-def why_abstain(image: np.ndarray, novelty: float) -> str | None:
-    """Say why a prediction for (H, W) is not to be given out, or None."""
-    if image.min() == image.max():
-        return 'the image is uniform'
-    if novelty > 1:
-        return f'the image is unlike those trained on (novelty {novelty:.1f}; up to 1 is known)'
-    return None
+def no_answer(reason: str, pixel_size_um: tuple[float, float] | None) -> Tips:
+    """Return the answer to an image that no network need look at."""
+    empty = np.empty((0, 2), np.float32)
+    return Tips(
+        points_px=empty,
+        scores=np.empty(0, np.float32),
+        points_um=None if pixel_size_um is None else empty,
+        abstained=reason,
+    )
 
 
-def check_image(image: np.ndarray) -> None:
-    """Raise ValueError unless this is a finite (H, W)."""
+def why_unusable(image: np.ndarray) -> str | None:
+    """Say why no network need look at an image, or None.
+
+    Raises:
+        ValueError: it is no (H, W).
+    """
     if image.ndim != 2 or min(image.shape) < 2:
         raise ValueError(f'an image is (H, W); this array is {image.shape}')
     if not np.isfinite(image).all():
-        raise ValueError('the image holds NaN or infinite pixels')
+        return 'the image holds NaN or infinite pixels'
+    if image.min() == image.max():
+        return 'the image is uniform'
+    return None
+
+
+def why_unlike(novelty: float) -> str | None:
+    """Say why what a network finds in an image of that novelty is not given out, or None."""
+    if novelty > 1:
+        return f'the image is unlike those trained on (novelty {novelty:.1f}; up to 1 is known)'
+    return None
