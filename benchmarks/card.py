@@ -38,10 +38,15 @@ def card_of(found: dict) -> str:
         if 'height_error_um' in row
     ]
     answers = [
-        f'{name} {row["right"]:.1f} ({row["confidence_error"]:.3f})'
+        f'{name} {row["count_right"]:.1f}, {row["right"]:.1f} ({row["confidence_error"]:.3f})'
         for name, row in found['sets'].items()
         if 'right' in row
     ]
+    parts = '; '.join(
+        f'{part} {value:.1f}'
+        for key in ('by CNR', 'by count')
+        for part, value in found['sets']['standard'][key].items()
+    )
     lines += [
         '',
         'Known count for distances (as many answers as tips), open count for F1 and ghosts '
@@ -49,14 +54,17 @@ def card_of(found: dict) -> str:
         '`empty` and `brightfield` are drawn; folders of real images follow, their distances those '
         'of images with a scale.',
         '',
+        'Of `standard`, within 10 um, %, by CNR and then by the number of tips in the image: '
+        f'{parts}.',
+        '',
         'What other thresholds than its own (the first) would answer on `standard` and `empty`:',
         '',
         '| score from | found within 5 um, % | of the answers right, % | ghosts a frame, `empty` |',
         '|---|---|---|---|',
         *map(_choice, found['thresholds']),
         '',
-        'Answers to whole images that are right (every tip within 10 um and nothing else), %, and '
-        'in brackets how far the `confidence` in them is off on average: '
+        'Images with as many answers as tips, %; with every tip within 10 um and nothing else, %; '
+        'and in brackets how far the `confidence` in the latter is off on average: '
         f'{"; ".join(answers)}.',
         '',
         'Mean error of the height, um, and in brackets that of answering 0 always: '

@@ -13,6 +13,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from card import card_of, summary_of
 from mmengine.config import Config
@@ -23,7 +24,7 @@ from pipedet.commands.calibrate import predictions
 from pipedet.commands.common import device_name
 from pipedet.engine.checkpoint import checkpoints, load_checkpoint, load_weights
 from pipedet.engine.cpu import tune_cpu
-from pipedet.evaluation import bootstrap, by_cnr, calibration, is_right, summarise
+from pipedet.evaluation import bootstrap, by_cnr, by_count, calibration, is_right, summarise
 from pipedet.evaluation.metrics import to_record
 from pipedet.models.parts import count_parameters
 from pipedet.models.tip_detector import build_detector
@@ -34,6 +35,8 @@ DEFAULT = 'tipnet_s'  # what `predict` takes unless told otherwise
 OTHERS = (0.3, 0.5, 0.9)
 CHOICE = ('open/recall@5um', 'open/precision@5um', 'open/ghosts_per_image')
 OPEN = ('open/f1@5um', 'open/ghosts_per_image')
+DRAWN = ('clear', 'standard', 'starved', 'crowded', 'empty', 'brightfield')
+NEAR_UM = 4.0  # heights at which a real tip is to be found
 
 
 def main(run: Path, name: str, real: list[Path], scenes: int) -> None:
@@ -57,7 +60,7 @@ def main(run: Path, name: str, real: list[Path], scenes: int) -> None:
         device=device_name('cpu'),
         torch=torch.__version__,
         date=datetime.date.today().isoformat(),
-        sets={kind: _measure(samples) for kind, samples in predicted.items()},
+        sets={kind: _measure(samples) for kind, samples in (predicted | _near(predicted)).items()},
         thresholds=_thresholds(predicted, model.score_threshold),
     )
     (HERE / 'results' / f'zoo_{name}.json').write_text(json.dumps(found, indent=1) + '\n')
@@ -90,7 +93,7 @@ def _name(kind: type | str) -> str:
 def _datasets(pipeline: list, real: list[Path], scenes: int) -> dict[str, dict]:
     frozen = {
         subset: dict(type='pipedet.FrozenPipettes', subset=subset, pipeline=pipeline, count=scenes)
-        for subset in ('clear', 'standard', 'starved')
+        for subset in DRAWN[:3]
     }
     drawn = {
         recipe: dict(
@@ -100,7 +103,7 @@ def _datasets(pipeline: list, real: list[Path], scenes: int) -> dict[str, dict]:
             pipeline=pipeline,
             seed=600,
         )
-        for recipe in ('crowded', 'empty', 'brightfield')
+        for recipe in DRAWN[3:]
     }
     folders = {
         folder.resolve().name: dict(
@@ -117,6 +120,20 @@ def _datasets(pipeline: list, real: list[Path], scenes: int) -> dict[str, dict]:
     return frozen | drawn | folders
 
 
+def _near(predicted: dict[str, list]) -> dict[str, list]:
+    """Return, of folders of images of known heights, those whose tips are near the focus."""
+    near = {
+        f'{kind}, |z| <= {NEAR_UM:.0f} um': [
+            sample
+            for sample in samples
+            if 'z_um' in sample.gt_tips and (sample.gt_tips.z_um.abs() <= NEAR_UM).all()
+        ]
+        for kind, samples in predicted.items()
+        if kind not in DRAWN
+    }
+    return {kind: samples for kind, samples in near.items() if samples}
+
+
 def _measure(samples: list) -> dict:
     """Return the figures of one set: all its tips, and those of CNR >= 1 where that is known."""
     records = [to_record(sample.to_dict()) for sample in samples]
@@ -128,7 +145,10 @@ def _measure(samples: list) -> dict:
     if 'tip/acc@5um' in summary:
         found['interval@5um'] = bootstrap(records, 'tip/acc@5um')
     if any(r.cnr is not None for r in records):
-        found['CNR >= 1'] = {key: by_cnr(records)['>=1'][key] for key in KEYS}
+        bands = by_cnr(records)
+        found['CNR >= 1'] = {key: bands['>=1'][key] for key in KEYS}
+        found['by CNR'] = {band: row['tip/acc@10um'] for band, row in bands.items()}
+        found['by count'] = {n: row['tip/acc@10um'] for n, row in by_count(records).items() if n}
     scaled = [s for s in samples if s.pixel_size_um is not None]
     judged = calibration.judge(scaled) if scaled else None
     if judged is not None and len(judged.offsets):
@@ -137,6 +157,8 @@ def _measure(samples: list) -> dict:
     if scaled:
         right = [is_right(to_record(s.to_dict()), calibration.FOUND_UM) for s in scaled]
         surety = [s.confidence for s in scaled]
+        counts = [(r.scores >= r.score_threshold).sum() == len(r.true) for r in records]
+        found['count_right'] = 100.0 * float(np.mean(counts))
         found['right'] = 100.0 * sum(right) / len(right)
         found['confidence_error'] = calibration.calibration_error(surety, right)
     heights = [_heights(s) for s in scaled if 'z_um' in s.gt_tips]

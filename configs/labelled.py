@@ -11,28 +11,13 @@ validate. With few sessions, `pipedet crossval configs/labelled.py --data FOLDER
 
 from mmengine.config import read_base
 
-from pipedet.datasets import JointPipettes, PipetteImages, RandomFlip, RandomRotate
+from pipedet.datasets import JointPipettes
 
 with read_base():
+    from ._base_.labelled import *
     from .tipnet_s import *
 
 load_from = 'tipnet_s'
-frames = dict(
-    type=PipetteImages,
-    root='YOUR FOLDER',
-    annotations='annotations.json',
-    subset='labelled',
-    seed=0,
-)
-varied = [
-    dict(type=ToPixelSize, low=0.5, high=1.0, side=256),
-    dict(type=RandomFlip),  # of one rig all pipettes come in alike: normalisation should not
-    dict(type=RandomScale, low=0.8, high=1.25),
-    dict(type=RandomRotate, degrees=20),
-    dict(type=Warp),
-    dict(type=Photometric, brightness=0.1, contrast=0.2, gamma=0.3, noise=0.05),
-    dict(type=PackTips),
-]
 train_dataloader.dataset.length = 1200
 train_dataloader.dataset = dict(
     type=JointPipettes,

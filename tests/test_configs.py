@@ -1,5 +1,6 @@
 """Every config builds, computes one loss and makes one prediction."""
 
+import ast
 from pathlib import Path
 
 import pytest
@@ -119,3 +120,23 @@ def test_images_of_ones_own_take_the_place_of_those_of_a_config():
     assert all(s.root == 'mine' and s.annotations == 'tips.csv' for s in sets)
     assert [s.split for s in sets] == ['train', 'val', 'test']
     assert _point_at(_datasets(Config.fromfile(ROOT / 'quickstart.py')), own) == 0
+
+
+def statements(path):
+    """Return what a config says itself, and whether it is a variant of one that is no base."""
+    tree = ast.parse(path.read_text(encoding='utf-8'))
+    read = [
+        name.module or '' for part in tree.body if isinstance(part, ast.With) for name in part.body
+    ]
+    said = [n for n in tree.body if isinstance(n, ast.Assign | ast.Delete) or is_call(n)]
+    return said, any(not name.split('.')[0].startswith('_base') for name in read)
+
+
+def is_call(node):
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)
+
+
+@pytest.mark.parametrize('path', [*ALL, ROOT / 'labelled.py'], ids=lambda p: p.stem)
+def test_a_variant_is_a_diff_of_at_most_fifteen_lines(path):
+    said, variant = statements(path)
+    assert not variant or sum(n.end_lineno - n.lineno + 1 for n in said) <= 15

@@ -18,9 +18,7 @@ small = dict(size=(384, 400), beads=24)
 train_dataloader.update(batch_size=16, num_workers=0, persistent_workers=False)
 # Many small ones: what a bead is confused with differs from one to the next.
 train_dataloader.dataset.update(small, micrographs=1000, length=800, patch=128, near_beads=0.5)
-val_dataloader.update(num_workers=0, persistent_workers=False)
 val_dataloader.dataset.update(small, micrographs=4)
-test_dataloader.num_workers = 0
 test_dataloader.dataset.update(small, micrographs=20)
 optim_wrapper = dict(
     type=FiniteOptimWrapper, optimizer=dict(type=Muon, lr=0.02), clip_grad=dict(max_norm=1.0)
