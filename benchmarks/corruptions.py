@@ -32,6 +32,7 @@ from pipedet.evaluation.metrics import to_record
 from pipedet.models.tip_detector import TipDetector, build_detector
 from pipedet.runtime.tips import why_unusable
 from pipedet.synthesis import draw_scene
+from pipedet.synthesis.beads import draw_micrograph
 from pipedet.synthesis.corruptions import CORRUPTIONS
 
 HERE = Path(__file__).parent
@@ -86,6 +87,10 @@ def measure(run: Path, scenes: int, empty: int) -> dict:
         rows=rows,
         retained={severities: _retained(rows, severities) for severities in ('1-3', '4-5', '1-5')},
         without_tips=false_tips(model, pipeline, empty),
+        confidence_falls=sum(
+            rows[f'{name}/5']['confidence'] < rows[f'{name}/1']['confidence']
+            for name in CORRUPTIONS
+        ),
     )
 
 
@@ -94,7 +99,7 @@ class Answer(NamedTuple):
 
     record: TipRecord
     abstained: bool
-    sure: bool
+    confidence: float
 
 
 def predict(model: TipDetector, dataset) -> list[Answer]:
@@ -105,7 +110,7 @@ def predict(model: TipDetector, dataset) -> list[Answer]:
         Answer(
             to_record(sample.to_dict()),
             abstained=sample.get('novelty', 0.0) > 1,
-            sure=sample.get('confidence', 1.0) >= SURE,
+            confidence=sample.get('confidence', 1.0),
         )
         for sample in samples
     ]
@@ -118,9 +123,10 @@ def judge(answers: list[Answer]) -> dict:
     return dict(
         accuracy=summarise([answer.record for answer in answers])['tip/acc@5um'],
         wrong=100.0 * len(wrong) / len(answers),
-        silent=100.0 * sum(answer.sure for answer in wrong) / len(answers),
-        sure=100.0 * sum(answer.sure for answer in given) / len(answers),
+        silent=100.0 * sum(answer.confidence >= SURE for answer in wrong) / len(answers),
+        sure=100.0 * sum(answer.confidence >= SURE for answer in given) / len(answers),
         abstained=100.0 * (len(answers) - len(given)) / len(answers),
+        confidence=float(np.mean([answer.confidence for answer in answers])),
     )
 
 
@@ -150,7 +156,8 @@ def false_tips(model: TipDetector, pipeline: list, count: int) -> dict:
         found[kind] = 100.0 * float(wrong) / count
     found['all'] = float(np.mean(list(found.values())))
     # Rule of three and its kin: what the share may be, one-sided 95 % (Clopper and Pearson 1934).
-    n, k = count * len(EMPTY), round(found['all'] / 100 * count * len(EMPTY))
+    n = count * len(EMPTY)
+    k = round(found['all'] / 100 * n)
     found['at most'] = 100.0 * float(beta.ppf(0.95, k + 1, n - k))
     return found
 
@@ -183,6 +190,11 @@ def _without_tips(rng: np.random.Generator) -> np.ndarray:
             return drawn.capture()
 
 
+def _overexposed(image: np.ndarray) -> np.ndarray:
+    """Return an image half of whose pixels are at full scale."""
+    return image.clip(max=int(np.median(image)))
+
+
 def _fractal(rng: np.random.Generator) -> np.ndarray:
     """What natural photographs share: power falls with the square of frequency, edges do not."""
     frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(256), np.fft.fftfreq(256)))
@@ -203,6 +215,8 @@ EMPTY = {
     'noise': lambda rng: rng.poisson(rng.uniform(5, 100), (256, 256)).astype(np.uint16),
     'tissue or tip outside': _without_tips,
     'natural': _fractal,
+    'electron micrograph': lambda rng: draw_micrograph(rng, size=(256, 256), beads=8).image,
+    'overexposed': lambda rng: _overexposed(_without_tips(rng)),
     'stripes': lambda rng: np.tile(
         (100 + 50 * np.sin(np.arange(256) / rng.uniform(2, 20))).astype(np.uint8), (256, 1)
     ),
@@ -219,8 +233,8 @@ def to_markdown(found: dict) -> str:
         '',
         '| model | clean: within 5 um, % | wrong | silent | severity 1-3: retained | wrong, % | '
         'silent | sure | abstained | 4-5: retained | wrong, % | silent | sure | abstained | '
-        'false tips without tips, % | at most |',
-        '|---' * 16 + '|',
+        'false tips without tips, % | at most | confidence falls in |',
+        '|---' * 17 + '|',
     ]
     for name, model in models.items():
         kept, empty = model['retained'], model['without_tips']
@@ -233,6 +247,7 @@ def to_markdown(found: dict) -> str:
         cells += [
             f'{empty["all"]:.1f}',
             f'{empty["at most"]:.1f}',
+            str(model.get('confidence_falls', '-')),
         ]
         lines.append(f'| {name} | ' + ' | '.join(cells) + ' |')
     lines += [

@@ -160,6 +160,10 @@ def _measure(samples: list) -> dict:
         counts = [(r.scores >= r.score_threshold).sum() == len(r.true) for r in records]
         found['count_right'] = 100.0 * float(np.mean(counts))
         found['right'] = 100.0 * sum(right) / len(right)
+        found['doubt_area'] = calibration.risk_coverage_area(surety, right)
+        # What there would be without it: the best score, which speaks of one tip alone.
+        best = [float(s.pred_tips.scores.max()) if len(s.pred_tips) else 0.0 for s in scaled]
+        found['doubt_area_of_best_score'] = calibration.risk_coverage_area(best, right)
         found['confidence_error'] = calibration.calibration_error(surety, right)
     heights = [_heights(s) for s in scaled if 'z_um' in s.gt_tips]
     if heights:
