@@ -45,7 +45,7 @@ def main(run: Path) -> None:
         by={name: _by(rows, name) for name in EDGES},
     )
     (HERE / 'results' / f'limits_{name}.json').write_text(json.dumps(result, indent=1) + '\n')
-    _plot(rows, HERE / 'pictures' / f'limits_{name}.png', name)
+    _plot(rows, result['by'], HERE / 'pictures' / f'limits_{name}.png', name)
     print(json.dumps(result, indent=1))
 
 
@@ -102,9 +102,22 @@ def _by(rows: list[dict], name: str) -> list[dict]:
     return bands
 
 
-def _plot(rows: list[dict], out: Path, name: str) -> None:
-    """Error against bound, one dot a tip; a perfect estimator's scatter about the line."""
-    figure, axes = plt.subplots(figsize=(5, 4.4), layout='constrained')
+def _plot(rows: list[dict], bands: dict[str, list[dict]], out: Path, name: str) -> None:
+    """Error against bound, one dot a tip; a perfect estimator's scatter about the line.
+
+    Beside it the median of error over bound in bands of what makes an image hard.
+    """
+    figure, (axes, *others) = plt.subplots(
+        1, 4, figsize=(12, 4.2), layout='constrained', width_ratios=(2.6, 1, 1, 1)
+    )
+    for other, (condition, own) in zip(others, bands.items(), strict=True):
+        labels = [f'{band["low"]} to {band["high"]}' for band in own]
+        bars = other.bar(labels, [band['ratio_median'] or 0 for band in own], color='steelblue')
+        other.bar_label(bars, [f'{band["found"]} of\n{band["tips"]}' for band in own], fontsize=7)
+        other.axhline(1, color='black', linewidth=0.8)
+        other.tick_params(axis='x', labelrotation=45)
+        other.set(xlabel=condition, ylim=(0, 8))
+    others[0].set_ylabel('median of error over bound, of tips found')
     bound, error = (np.array([row[key] for row in rows]) for key in ('bound', 'error'))
     cnr = np.array([row['cnr'] for row in rows])
     dots = axes.scatter(bound, error.clip(0.02), c=np.log10(cnr.clip(0.1, 10)), s=5, cmap='viridis')
@@ -117,7 +130,7 @@ def _plot(rows: list[dict], out: Path, name: str) -> None:
         ylabel='error, um',
         title=f'{name} on standard',
     )
-    figure.colorbar(dots, label='log10 of contrast-to-noise')
+    figure.colorbar(dots, ax=axes, label='log10 of contrast-to-noise')
     out.parent.mkdir(exist_ok=True)
     figure.savefig(out, dpi=110)
     plt.close(figure)
