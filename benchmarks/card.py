@@ -63,8 +63,9 @@ def card_of(found: dict) -> str:
         '|---|---|---|---|',
         *map(_choice, found['thresholds']),
         '',
-        'Images with as many answers as tips, %; with every tip within 10 um and nothing else, %; '
-        'and in brackets how far the `confidence` in the latter is off on average: '
+        'Images with as many answers as tips, %; of those with a scale the ones with every tip '
+        'within 10 um and nothing else, %; and in brackets how far the `confidence` in that is off '
+        'on average: '
         f'{"; ".join(answers)}.',
         '',
         'Mean error of the height, um, and in brackets that of answering 0 always: '

@@ -37,9 +37,13 @@ from pipedet.synthesis.corruptions import CORRUPTIONS
 
 HERE = Path(__file__).parent
 WRONG_UM = 10.0  # an answer farther off is a failure
-SURE = 0.5  # confidence from which an answer is one to rely on: more likely right than not
+SURE = (0.5, 0.7)  # confidences from which one may choose to rely on an answer
 CLEAN = 'clean'
-SHARES = ('wrong', 'silent', 'sure', 'abstained')
+SHARES = (
+    'wrong',
+    *(f'{share}@{level}' for level in SURE for share in ('silent', 'sure')),
+    'abstained',
+)
 
 
 def main(runs: list[Path], scenes: int, empty: int) -> None:
@@ -123,8 +127,11 @@ def judge(answers: list[Answer]) -> dict:
     return dict(
         accuracy=summarise([answer.record for answer in answers])['tip/acc@5um'],
         wrong=100.0 * len(wrong) / len(answers),
-        silent=100.0 * sum(answer.confidence >= SURE for answer in wrong) / len(answers),
-        sure=100.0 * sum(answer.confidence >= SURE for answer in given) / len(answers),
+        **{
+            f'{share}@{level}': 100.0 * sum(a.confidence >= level for a in those) / len(answers)
+            for level in SURE
+            for share, those in (('silent', wrong), ('sure', given))
+        },
         abstained=100.0 * (len(answers) - len(given)) / len(answers),
         confidence=float(np.mean([answer.confidence for answer in answers])),
     )
@@ -231,25 +238,29 @@ def to_markdown(found: dict) -> str:
         f'First {found["scenes"]} scenes of `clear`, {found["frames_without_tips"]} frames of each '
         f'kind without tips; synthetic; {when}.',
         '',
-        '| model | clean: within 5 um, % | wrong | silent | severity 1-3: retained | wrong, % | '
-        'silent | sure | abstained | 4-5: retained | wrong, % | silent | sure | abstained | '
-        'false tips without tips, % | at most | confidence falls in |',
-        '|---' * 17 + '|',
+        '| model | images | within 5 um, % | retained | wrong, % | '
+        + ' | '.join(f'silent from {level} | sure' for level in SURE)
+        + ' | abstained |',
+        '|---' * (6 + 2 * len(SURE)) + '|',
     ]
     for name, model in models.items():
-        kept, empty = model['retained'], model['without_tips']
-        mild, severe = kept['1-3'], kept['4-5']
-        clean = model['rows'][CLEAN]
-        cells = [f'{clean[key]:.1f}' for key in ('accuracy', 'wrong', 'silent')]
-        for part in (mild, severe):
-            cells.append('-' if part['accuracy'] is None else f'{part["accuracy"]:.2f}')
-            cells += [f'{part[key]:.1f}' for key in SHARES]
-        cells += [
-            f'{empty["all"]:.1f}',
-            f'{empty["at most"]:.1f}',
-            str(model.get('confidence_falls', '-')),
-        ]
-        lines.append(f'| {name} | ' + ' | '.join(cells) + ' |')
+        clean, kept = model['rows'][CLEAN], model['retained']
+        spoiled = {f'severity {severities}': kept[severities] for severities in ('1-3', '4-5')}
+        for kind, part in {CLEAN: clean, **spoiled}.items():
+            share = part['accuracy']
+            own, retained = f'{share:.1f}' if part is clean else '', ''
+            if part is not clean:
+                retained = '-' if share is None else f'{share:.2f}'
+            cells = [own, retained, *(f'{part[key]:.1f}' for key in SHARES)]
+            lines.append(f'| {name} | {kind} | ' + ' | '.join(cells) + ' |')
+    lines += [
+        '',
+        '| model | false tips without tips, % | at most | confidence falls in |',
+        '|---|---|---|---|',
+    ]
+    for name, model in models.items():
+        empty, falls = model['without_tips'], model.get('confidence_falls', '-')
+        lines.append(f'| {name} | {empty["all"]:.1f} | {empty["at most"]:.1f} | {falls} |')
     lines += [
         '',
         '| within 5 um, % | ' + ' | '.join(models) + ' |',

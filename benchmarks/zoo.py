@@ -147,8 +147,9 @@ def _measure(samples: list) -> dict:
     if any(r.cnr is not None for r in records):
         bands = by_cnr(records)
         found['CNR >= 1'] = {key: bands['>=1'][key] for key in KEYS}
-        found['by CNR'] = {band: row['tip/acc@10um'] for band, row in bands.items()}
-        found['by count'] = {n: row['tip/acc@10um'] for n, row in by_count(records).items() if n}
+        for part, rows in (('by CNR', bands), ('by count', by_count(records))):
+            within = {name: row.get('tip/acc@10um') for name, row in rows.items()}
+            found[part] = {name: share for name, share in within.items() if share is not None}
     scaled = [s for s in samples if s.pixel_size_um is not None]
     judged = calibration.judge(scaled) if scaled else None
     if judged is not None and len(judged.offsets):
