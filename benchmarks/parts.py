@@ -2,10 +2,10 @@
 
     python benchmarks/parts.py --work-dir work_dirs/parts
 
-Every variant is `configs/quickstart.py` with the options that stand beside it, trained on as many
-images, and judged on scenes of the validation's stream, never on a frozen set. Those that are
-trained already are only judged. Writes results/parts.json and the table between the marks in
-README.md.
+Every variant is `configs/quickstart.py` with narrower maps, as it was then, and with the options
+that stand beside it, trained on as many images, and judged on scenes of the validation's stream,
+never on a frozen set. Those that are trained already are only judged. Writes results/parts.json and
+the table between the marks in README.md.
 """
 
 import argparse
@@ -37,9 +37,10 @@ QUICKSTART = HERE.parent / 'configs' / 'quickstart.py'
 EPOCHS = 2
 RECIPE = 'standard'
 KEYS = ('tip/acc@3um', 'tip/acc@5um', 'tip/acc@10um', 'tip/median_um')
-# Name -> options of `pipedet train`.
+BASE = ['model.encoder.channels=32', 'model.coarse.hidden=32']
+# Name -> options of `pipedet train` beside those.
 TRAINED = {
-    'as it is': [],
+    'maps of 32 channels': [],
     'not tied': ['model.encoder.equivariant=False'],
     'a level of stride 32 more': ['model.encoder.levels=[1,2,3,4]'],
     'no level of stride 16': ['model.encoder.levels=[1,2]'],
@@ -54,7 +55,7 @@ TRAINED = {
     ],
     'batches of 32': ['train_dataloader.batch_size=32'],
 }
-# Name -> what is changed in the trained 'as it is' before it is judged.
+# Name -> what is changed in the first of them before it is judged.
 READ = {
     'peaks by soft-argmax': dict(refine='centroid'),
     'peaks of the unblurred map': dict(blur=0.0),
@@ -64,7 +65,7 @@ READ = {
 def main(work_dir: Path, scenes: int, judged: int) -> None:
     """Train what is not trained yet, judge all, and write."""
     tune_cpu()
-    plain, rows = work_dir / 'as_it_is', {}
+    plain, rows = work_dir / next(iter(TRAINED)).replace(' ', '_'), {}
     for name, options in TRAINED.items():
         run = work_dir / name.replace(' ', '_')
         if not (run / 'model.safetensors').is_file():
@@ -77,6 +78,7 @@ def main(work_dir: Path, scenes: int, judged: int) -> None:
         rows[name] = dict(options=change) | _judge(plain, change, judged)
     record = json.loads((plain / 'train.json').read_text())
     found = dict(
+        base=BASE,
         images=record['samples_seen'],
         judged=judged,
         device=record['device'],
@@ -90,7 +92,11 @@ def main(work_dir: Path, scenes: int, judged: int) -> None:
 
 
 def _train(run: Path, scenes: int, options: list[str]) -> None:
-    lesson = [f'train_dataloader.dataset.length={scenes}', f'train_cfg.stages.0.epochs={EPOCHS}']
+    lesson = [
+        *BASE,
+        f'train_dataloader.dataset.length={scenes}',
+        f'train_cfg.stages.0.epochs={EPOCHS}',
+    ]
     command = [sys.executable, '-m', 'pipedet', 'train', str(QUICKSTART), '--work-dir', str(run)]
     subprocess.run([*command, '--no-test', '--cfg-options', *lesson, *options], check=True)
 
