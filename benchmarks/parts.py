@@ -2,10 +2,10 @@
 
     python benchmarks/parts.py --work-dir work_dirs/parts
 
-Every variant is `configs/quickstart.py` with narrower maps, as it was then, and with the options
-that stand beside it, trained on as many images, and judged on scenes of the validation's stream,
-never on a frozen set. Those that are trained already are only judged. Writes results/parts.json and
-the table between the marks in README.md.
+Every variant is `configs/quickstart.py` with the options that stand beside it, trained on as many
+images, and judged on scenes of the validation's stream, never on a frozen set. Those that are
+trained already are only judged. Writes results/parts.json and the table between the marks in
+README.md.
 """
 
 import argparse
@@ -37,10 +37,9 @@ QUICKSTART = HERE.parent / 'configs' / 'quickstart.py'
 EPOCHS = 2
 RECIPE = 'standard'
 KEYS = ('tip/acc@3um', 'tip/acc@5um', 'tip/acc@10um', 'tip/median_um')
-BASE = ['model.encoder.channels=32', 'model.coarse.hidden=32']
-# Name -> options of `pipedet train` beside those.
+# Name -> options of `pipedet train`.
 TRAINED = {
-    'maps of 32 channels': [],
+    'as it is': [],
     'not tied': ['model.encoder.equivariant=False'],
     'a level of stride 32 more': ['model.encoder.levels=[1,2,3,4]'],
     'no level of stride 16': ['model.encoder.levels=[1,2]'],
@@ -78,7 +77,6 @@ def main(work_dir: Path, scenes: int, judged: int) -> None:
         rows[name] = dict(options=change) | _judge(plain, change, judged)
     record = json.loads((plain / 'train.json').read_text())
     found = dict(
-        base=BASE,
         images=record['samples_seen'],
         judged=judged,
         device=record['device'],
@@ -93,7 +91,6 @@ def main(work_dir: Path, scenes: int, judged: int) -> None:
 
 def _train(run: Path, scenes: int, options: list[str]) -> None:
     lesson = [
-        *BASE,
         f'train_dataloader.dataset.length={scenes}',
         f'train_cfg.stages.0.epochs={EPOCHS}',
     ]

@@ -33,7 +33,9 @@ def test_a_calibrated_run_answers_with_a_confidence(run):
     folder = run / 'calibrated'
     localise = TipLocaliser(folder / 'config.py', folder / 'model.safetensors')
     scenes = [draw_scene('clear', seed=5, epoch=0, index=i).capture() for i in range(4)]
-    assert all(0 <= localise(scene, (0.8, 0.8)).confidence <= 1 for scene in scenes)
+    answers = [localise(scene, (0.8, 0.8)) for scene in scenes]
+    # By so few scenes a new one may be found unlike them all.
+    assert all(a.abstained or 0 <= a.confidence <= 1 for a in answers)
 
 
 def test_a_calibration_starts_from_the_network_alone(run):

@@ -12,7 +12,6 @@ with read_base():
     from ..quickstart import *
 
 model.encoder.equivariant = False
-model.encoder.channels = model.coarse.hidden = 32
 model.average_views = True
 train_dataloader.batch_size = 8
 train_dataloader.dataset.update(
