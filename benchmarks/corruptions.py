@@ -163,8 +163,7 @@ def false_tips(model: TipDetector, pipeline: list, count: int) -> dict:
         found[kind] = 100.0 * float(wrong) / count
     found['all'] = float(np.mean(list(found.values())))
     # Rule of three and its kin: what the share may be, one-sided 95 % (Clopper and Pearson 1934).
-    n = count * len(EMPTY)
-    k = round(found['all'] / 100 * n)
+    n, k = count * len(EMPTY), round(found['all'] / 100 * count * len(EMPTY))
     found['at most'] = 100.0 * float(beta.ppf(0.95, k + 1, n - k))
     return found
 
@@ -190,8 +189,8 @@ class _Frames(FrozenPipettes):
 
 
 def _without_tips(rng: np.random.Generator) -> np.ndarray:
-    """Return a field of tissue, a shaft whose tip lies outside in half of them."""
-    while True:  # some shafts that were to miss the field end in it
+    """Return a field of tissue, half of them crossed by a shaft whose tip lies outside."""
+    while True:  # a few shafts that were to miss the field end in it
         drawn = draw_scene('empty', seed=99, epoch=0, index=int(rng.integers(1 << 30)))
         if not len(drawn.tips):
             return drawn.capture()

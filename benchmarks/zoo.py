@@ -24,7 +24,7 @@ from pipedet.commands.calibrate import predictions
 from pipedet.commands.common import device_name
 from pipedet.engine.checkpoint import checkpoints, load_checkpoint, load_weights
 from pipedet.engine.cpu import tune_cpu
-from pipedet.evaluation import bootstrap, by_cnr, by_count, calibration, is_right, summarise
+from pipedet.evaluation import bootstrap, by_cnr, by_count, calibration, summarise
 from pipedet.evaluation.metrics import to_record
 from pipedet.models.parts import count_parameters
 from pipedet.models.tip_detector import build_detector
@@ -35,7 +35,8 @@ DEFAULT = 'tipnet_s'  # what `predict` takes unless told otherwise
 OTHERS = (0.3, 0.5, 0.9)
 CHOICE = ('open/recall@5um', 'open/precision@5um', 'open/ghosts_per_image')
 OPEN = ('open/f1@5um', 'open/ghosts_per_image')
-DRAWN = ('clear', 'standard', 'starved', 'crowded', 'empty', 'brightfield')
+FROZEN = ('clear', 'standard', 'starved')
+DRAWN = ('crowded', 'empty', 'brightfield')
 NEAR_UM = 4.0  # heights at which a real tip is to be found
 
 
@@ -93,7 +94,7 @@ def _name(kind: type | str) -> str:
 def _datasets(pipeline: list, real: list[Path], scenes: int) -> dict[str, dict]:
     frozen = {
         subset: dict(type='pipedet.FrozenPipettes', subset=subset, pipeline=pipeline, count=scenes)
-        for subset in DRAWN[:3]
+        for subset in FROZEN
     }
     drawn = {
         recipe: dict(
@@ -103,7 +104,7 @@ def _datasets(pipeline: list, real: list[Path], scenes: int) -> dict[str, dict]:
             pipeline=pipeline,
             seed=600,
         )
-        for recipe in DRAWN[3:]
+        for recipe in DRAWN
     }
     folders = {
         folder.resolve().name: dict(
@@ -129,7 +130,7 @@ def _near(predicted: dict[str, list]) -> dict[str, list]:
             if 'z_um' in sample.gt_tips and (sample.gt_tips.z_um.abs() <= NEAR_UM).all()
         ]
         for kind, samples in predicted.items()
-        if kind not in DRAWN
+        if kind not in FROZEN + DRAWN
     }
     return {kind: samples for kind, samples in near.items() if samples}
 
@@ -156,8 +157,7 @@ def _measure(samples: list) -> dict:
         found['calibration_error'] = calibration.calibration_error(judged.scores, judged.correct)
         found['coverage'] = calibration.coverage(judged)
     if scaled:
-        right = [is_right(to_record(s.to_dict()), calibration.FOUND_UM) for s in scaled]
-        surety = [s.confidence for s in scaled]
+        surety, right = calibration.judge_answers(scaled)
         counts = [(r.scores >= r.score_threshold).sum() == len(r.true) for r in records]
         found['count_right'] = 100.0 * float(np.mean(counts))
         found['right'] = 100.0 * sum(right) / len(right)

@@ -16,8 +16,7 @@ from torch.utils.data import DataLoader
 from pipedet.commands.common import load_config
 from pipedet.engine.checkpoint import WEIGHTS, load_weights, newest_weights, save_weights
 from pipedet.engine.cpu import tune_cpu
-from pipedet.evaluation import calibration, is_right
-from pipedet.evaluation.metrics import to_record
+from pipedet.evaluation import calibration
 from pipedet.models.detectors import TipNet
 from pipedet.models.tip_detector import build_detector
 from pipedet.registry import DATASETS
@@ -101,12 +100,11 @@ def predictions(model: TipNet, dataset: dict) -> list[TipDataSample]:
 
 def _fit_confidence(answers: list[TipDataSample]) -> tuple[float, float]:
     """Return scale and shift that make the confidence in answers to whole images a chance."""
-    scaled = [sample for sample in answers if sample.pixel_size_um is not None]
-    right = [is_right(to_record(s.to_dict()), calibration.FOUND_UM) for s in scaled]
+    confidence, right = calibration.judge_answers(answers)
     if len(set(right)) < 2:
         print(f'{sum(right)} of {len(right)} answers are right: confidence stays as scores make it')
         return 1.0, 0.0
-    return calibration.fit_chances([sample.confidence for sample in scaled], right)
+    return calibration.fit_chances(confidence, right)
 
 
 @torch.no_grad()

@@ -13,6 +13,8 @@ from scipy.optimize import linear_sum_assignment, minimize
 from scipy.special import expit, logit
 from scipy.stats import chi2
 
+from pipedet.evaluation.metrics import to_record
+from pipedet.evaluation.protocols import is_right
 from pipedet.structures import TipDataSample, apply_affine
 
 RADIUS_UM = 5.0
@@ -69,6 +71,13 @@ def judge(samples: Iterable[TipDataSample]) -> Judged:
         tips,
         *(np.concatenate(parts) for parts in (offsets, covariances)),
     )
+
+
+def judge_answers(samples: Iterable[TipDataSample]) -> tuple[list[float], list[bool]]:
+    """Return confidence in and correctness of whole answers, to the images that have a scale."""
+    scaled = [sample for sample in samples if sample.pixel_size_um is not None]
+    right = [is_right(to_record(sample.to_dict()), FOUND_UM) for sample in scaled]
+    return [sample.confidence for sample in scaled], right
 
 
 def fit_chances(scores: Sequence[float], correct: Sequence[bool]) -> tuple[float, float]:
