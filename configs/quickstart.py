@@ -25,6 +25,7 @@ model = dict(
         pretrained=False,
         contrast_radii=(4, 16),
         patch_stem=True,
+        large_kernels=((), (9,), (13, 13)),
         equivariant=True,
     ),
     coarse=dict(

@@ -27,11 +27,12 @@ model = dict(
     encoder=dict(
         type=TimmPyramid,
         name='mobilenetv4_conv_small',
-        levels=(1, 2, 3, 4),
+        levels=(1, 2, 3),
         channels=32,
         pretrained=False,
         contrast_radii=(4, 16),
         patch_stem=True,
+        large_kernels=((), (9,), (13, 13)),
         equivariant=True,
     ),
     head=dict(

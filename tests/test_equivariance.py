@@ -37,6 +37,7 @@ ENCODER = dict(
     pretrained=False,
     contrast_radii=(4, 16),
     patch_stem=True,
+    large_kernels=((), (5,), (7,)),
     equivariant=True,
 )
 HEAD = dict(
@@ -148,7 +149,7 @@ def test_vectors_out_of_fields_turn_with_the_image():
 def test_sides_need_not_be_multiples_of_the_coarsest_stride(equivariant, size):
     torch.manual_seed(0)
     options = {k: v for k, v in ENCODER.items() if k != 'type'}
-    options |= dict(levels=(1, 2, 3, 4), equivariant=equivariant)
+    options |= dict(levels=(1, 2, 3, 4), large_kernels=(), equivariant=equivariant)
     pyramid = TimmPyramid(**options).eval()
     with torch.no_grad():
         assert pyramid(torch.randn(1, 1, *size)).shape == (1, 16, size[0] // 4, size[1] // 4)

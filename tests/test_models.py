@@ -26,6 +26,7 @@ from pipedet.models.contrast import LocalContrast
 from pipedet.models.encoders import create_backbone
 from pipedet.models.fusing import fuse
 from pipedet.models.heatmaps import draw_gaussians
+from pipedet.models.large_kernels import LargeKernelBlock
 from pipedet.models.preprocessor import normalise
 from pipedet.models.symmetry import eight_views, mean_of_views
 from pipedet.registry import MODELS
@@ -333,6 +334,44 @@ def test_levels_of_a_pyramid_stay_in_place_whatever_the_side(monkeypatch, side):
     assert merged.shape == (1, 1, side // 4, side // 4)
     inside = slice(8, -8)  # beyond the outermost centres there is nothing to interpolate
     assert torch.allclose(merged[..., inside], 4 * places(side, 4)[..., inside])
+
+
+def test_a_large_kernel_sees_as_far_as_it_is_wide():
+    torch.manual_seed(0)
+    block = LargeKernelBlock(4, 13).eval()
+    maps = torch.randn(1, 4, 31, 31, requires_grad=True)
+    block(maps)[0, :, 15, 15].sum().backward()
+    seen = maps.grad[0].abs().sum(0) > 0
+    assert seen[9:22, 9:22].all()
+    assert seen.sum() == 13**2
+
+
+def test_a_large_kernel_must_have_a_middle():
+    with pytest.raises(ValueError, match='middle'):
+        LargeKernelBlock(4, 12)
+
+
+def test_large_kernels_end_the_stages_of_their_levels():
+    options = dict(channels=8, pretrained=False)
+    maps = torch.randn(1, 1, 70, 50)
+    for name in ('mobilenetv4_conv_small_050', 'resnet18'):
+        plain = TimmPyramid(name=name, levels=(1, 2, 3), **options)
+        far = TimmPyramid(name=name, levels=(1, 2, 3), large_kernels=((), (5,), (7, 7)), **options)
+        assert set(plain.state_dict()) < set(far.state_dict())
+        assert far(maps).shape == plain(maps).shape
+        ends = [far.net.get_submodule(i['module'])[-1] for i in far.net.feature_info.get_dicts()]
+        assert [isinstance(end, LargeKernelBlock) for end in ends] == [False, True, True]
+
+
+def test_large_kernels_are_one_list_a_level():
+    with pytest.raises(ValueError, match='2 lists of sides for 3 levels'):
+        TimmPyramid(
+            name='resnet18',
+            levels=(1, 2, 3),
+            channels=8,
+            pretrained=False,
+            large_kernels=((), (5,)),
+        )
 
 
 def test_a_patch_stem_needs_levels_from_a_quarter_on():

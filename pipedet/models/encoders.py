@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from pipedet.models import narrow  # noqa: F401, timm is told of its models
 from pipedet.models.contrast import LocalContrast
 from pipedet.models.equivariance import refuse_trained, tie
+from pipedet.models.large_kernels import LargeKernelBlock
 from pipedet.registry import MODELS
 
 
@@ -51,6 +52,7 @@ class TimmPyramid(nn.Module):
         contrast_radii: of the neighbourhoods whose `LocalContrast` joins the image, pixels.
         patch_stem: whether the backbone goes to stride 4 at once, for speed.
         image_size: side of the input for a backbone that must know it (Swin); None otherwise.
+        large_kernels: of each level, the sides of the `LargeKernelBlock` that end its stage.
         equivariant: whether turns and mirrors of an image are one to it (`equivariance`): the
             backbone must be of convolutions and BatchNorm2d alone, and begin with random weights.
     """
@@ -65,6 +67,7 @@ class TimmPyramid(nn.Module):
         contrast_radii: tuple[int, ...] = (),
         patch_stem: bool = False,
         image_size: int | None = None,
+        large_kernels: tuple[tuple[int, ...], ...] = (),
         equivariant: bool = False,
     ) -> None:
         super().__init__()
@@ -75,6 +78,8 @@ class TimmPyramid(nn.Module):
         self.net = create_levels(name, levels, pretrained, in_chans=self.contrast.channels, **size)
         if patch_stem:
             _begin_with_patches(self.net, self.contrast.channels)
+        if large_kernels:
+            _see_far(self.net, large_kernels)
         self.channels = channels
         strides = self.net.feature_info.reduction()
         self.stride: int = strides[0]
@@ -173,6 +178,22 @@ def _begin_with_patches(net: nn.Module, in_channels: int) -> None:
     net.blocks[0] = nn.Sequential(
         nn.Conv2d(stem, channels, 1, bias=False), nn.BatchNorm2d(channels)
     )
+
+
+def _see_far(net: nn.Module, kernels: tuple[tuple[int, ...], ...]) -> None:
+    """End the stage of each level with blocks of large kernels, of these sides."""
+    levels = net.feature_info.get_dicts()
+    if len(kernels) != len(levels):
+        raise ValueError(f'large_kernels: {len(kernels)} lists of sides for {len(levels)} levels')
+    for info, sides in zip(levels, kernels, strict=True):
+        stage = net.get_submodule(info['module'])
+        if sides and not isinstance(stage, nn.Sequential):
+            raise ValueError(
+                f'large_kernels: no block can be added to {info["module"]} of '
+                f'{type(net).__name__}, a {type(stage).__name__}; use a MobileNet or a ResNet'
+            )
+        for side in sides:
+            stage.append(LargeKernelBlock(info['num_chs'], side))
 
 
 def create_backbone(name: str, pretrained: bool | str, **options) -> nn.Module:
