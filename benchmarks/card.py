@@ -1,5 +1,6 @@
 """The card of a model of the zoo: what was measured of it, as Markdown."""
 
+SURE = 0.8  # share of the images, those of most confidence
 SHOWN = {
     'clear': 'two-photon scenes, `clear`',
     'standard': 'two-photon scenes, `standard`',
@@ -42,10 +43,11 @@ def card_of(found: dict) -> str:
         for name, row in found['sets'].items()
         if 'right' in row
     ]
+    standard = found['sets']['standard']
     parts = '; '.join(
         f'{part} {value:.1f}'
         for key in ('by CNR', 'by count')
-        for part, value in found['sets']['standard'][key].items()
+        for part, value in standard[key].items()
     )
     lines += [
         '',
@@ -67,6 +69,12 @@ def card_of(found: dict) -> str:
         'within 10 um and nothing else, %; and in brackets how far the `confidence` in that is off '
         'on average: '
         f'{"; ".join(answers)}.',
+        '',
+        f'Of the {100 * SURE:.0f} % of `standard` in which it is most confident, '
+        f'{standard["surest/acc@5um"]:.1f} % of the tips lie within 5 um (told how many). Share of '
+        'wrong answers among the surest images, averaged over how many are taken (AURC): '
+        f'{standard["doubt_area"]:.2f}; by the best score in place of the confidence '
+        f'{standard["doubt_area_of_best_score"]:.2f}.',
         '',
         'Mean error of the height, um, and in brackets that of answering 0 always: '
         f'{"; ".join(heights) or "not measured"}.',

@@ -1,11 +1,11 @@
 """What each choice in the quickstart is worth: the same lesson with one part exchanged at a time.
 
-    python benchmarks/parts.py --work-dir work_dirs/parts
+    python benchmarks/parts.py --work-dir work_dirs/parts --scenes 4000
 
-Every variant is `configs/quickstart.py` with the options that stand beside it, trained on as many
-images, and judged on scenes of the validation's stream, never on a frozen set. Those that are
-trained already are only judged. Writes results/parts.json and the table between the marks in
-README.md.
+All are `configs/quickstart.py`, trained on as many images and judged on scenes of the validation's
+stream, never on a frozen set. All but one do without its large kernels, which came last, and are
+compared with the first row. Those that are trained already are only judged. Writes
+results/parts.json and the table between the marks in README.md.
 """
 
 import argparse
@@ -38,8 +38,7 @@ EPOCHS = 2
 RECIPE = 'standard'
 KEYS = ('tip/acc@3um', 'tip/acc@5um', 'tip/acc@10um', 'tip/median_um')
 # Name -> options of `pipedet train`.
-TRAINED = {
-    'as it is': [],
+EXCHANGED = {
     'not tied': ['model.encoder.equivariant=False'],
     'a level of stride 32 more': ['model.encoder.levels=[1,2,3,4]'],
     'no level of stride 16': ['model.encoder.levels=[1,2]'],
@@ -53,6 +52,12 @@ TRAINED = {
         'train_cfg.stages.0.lr=0.003',
     ],
     'batches of 32': ['train_dataloader.batch_size=32'],
+}
+SMALL = 'model.encoder.large_kernels=[]'
+TRAINED = {
+    'small kernels alone': [SMALL],
+    'as it is': [],
+    **{name: [SMALL, *options] for name, options in EXCHANGED.items()},
 }
 # Name -> what is changed in the first of them before it is judged.
 READ = {

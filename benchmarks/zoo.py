@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from card import card_of, summary_of
+from card import SURE, card_of, summary_of
 from mmengine.config import Config
 from tables import rewrite
 
@@ -161,6 +161,10 @@ def _measure(samples: list) -> dict:
         counts = [(r.scores >= r.score_threshold).sum() == len(r.true) for r in records]
         found['count_right'] = 100.0 * float(np.mean(counts))
         found['right'] = 100.0 * sum(right) / len(right)
+        surest = np.argsort(-np.array(surety), kind='stable')[: round(SURE * len(surety))]
+        own = summarise([to_record(scaled[i].to_dict()) for i in surest])
+        if 'tip/acc@5um' in own:
+            found['surest/acc@5um'] = own['tip/acc@5um']
         found['doubt_area'] = calibration.risk_coverage_area(surety, right)
         # What there would be without it: the best score, which speaks of one tip alone.
         best = [float(s.pred_tips.scores.max()) if len(s.pred_tips) else 0.0 for s in scaled]

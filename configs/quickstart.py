@@ -1,7 +1,7 @@
 """A small localiser that trains to something useful in some ten minutes on two CPU cores.
 
-MobileNetV4-small with a feature pyramid draws a heatmap at a quarter of the resolution; its peaks,
-refined to a fraction of a pixel, are the tips.
+MobileNetV4-small, with large kernels that see along a shaft and a feature pyramid, draws a
+heatmap at a quarter of the resolution; its peaks, refined to a fraction of a pixel, are the tips.
 """
 
 from mmengine.config import read_base
@@ -25,7 +25,7 @@ model = dict(
         pretrained=False,
         contrast_radii=(4, 16),
         patch_stem=True,
-        large_kernels=((), (9,), (13, 13)),
+        large_kernels=((), (9,), (13, 13)),  # 36 and 104 px to either side
         equivariant=True,
     ),
     coarse=dict(

@@ -32,7 +32,7 @@ model = dict(
         pretrained=False,
         contrast_radii=(4, 16),
         patch_stem=True,
-        large_kernels=((), (9,), (13, 13)),
+        large_kernels=((), (9,), (13, 13)),  # 36 and 104 px to either side
         equivariant=True,
     ),
     head=dict(

@@ -149,7 +149,8 @@ def test_vectors_out_of_fields_turn_with_the_image():
 def test_sides_need_not_be_multiples_of_the_coarsest_stride(equivariant, size):
     torch.manual_seed(0)
     options = {k: v for k, v in ENCODER.items() if k != 'type'}
-    options |= dict(levels=(1, 2, 3, 4), large_kernels=(), equivariant=equivariant)
+    kernels = ((), (5,), (7,), ())
+    options |= dict(levels=(1, 2, 3, 4), large_kernels=kernels, equivariant=equivariant)
     pyramid = TimmPyramid(**options).eval()
     with torch.no_grad():
         assert pyramid(torch.randn(1, 1, *size)).shape == (1, 16, size[0] // 4, size[1] // 4)

@@ -338,7 +338,7 @@ def test_levels_of_a_pyramid_stay_in_place_whatever_the_side(monkeypatch, side):
 
 def test_a_large_kernel_sees_as_far_as_it_is_wide():
     torch.manual_seed(0)
-    block = LargeKernelBlock(4, 13).eval()
+    block = LargeKernelBlock(channels=4, side=13).eval()
     maps = torch.randn(1, 4, 31, 31, requires_grad=True)
     block(maps)[0, :, 15, 15].sum().backward()
     seen = maps.grad[0].abs().sum(0) > 0
@@ -348,19 +348,30 @@ def test_a_large_kernel_sees_as_far_as_it_is_wide():
 
 def test_a_large_kernel_must_have_a_middle():
     with pytest.raises(ValueError, match='middle'):
-        LargeKernelBlock(4, 12)
+        LargeKernelBlock(channels=4, side=12)
 
 
-def test_large_kernels_end_the_stages_of_their_levels():
-    options = dict(channels=8, pretrained=False)
-    maps = torch.randn(1, 1, 70, 50)
-    for name in ('mobilenetv4_conv_small_050', 'resnet18'):
-        plain = TimmPyramid(name=name, levels=(1, 2, 3), **options)
-        far = TimmPyramid(name=name, levels=(1, 2, 3), large_kernels=((), (5,), (7, 7)), **options)
-        assert set(plain.state_dict()) < set(far.state_dict())
-        assert far(maps).shape == plain(maps).shape
-        ends = [far.net.get_submodule(i['module'])[-1] for i in far.net.feature_info.get_dicts()]
-        assert [isinstance(end, LargeKernelBlock) for end in ends] == [False, True, True]
+@pytest.mark.parametrize('name', ['mobilenetv4_conv_small_050', 'resnet18'])
+def test_large_kernels_end_the_stages_of_their_levels(name):
+    sides = ((), (5,), (7, 9))
+    options = dict(name=name, levels=(1, 2, 3), channels=8, pretrained=False)
+    plain, far = TimmPyramid(**options), TimmPyramid(**options, large_kernels=sides)
+    assert set(plain.state_dict()) < set(far.state_dict())
+    maps = torch.randn(2, 1, 70, 50)
+    assert far(maps).shape == plain(maps).shape
+    far(maps).sum().backward()
+    for info, own in zip(far.net.feature_info.get_dicts(), sides, strict=True):
+        stage = far.net.get_submodule(info['module'])
+        kernels = [end.body[0] for end in stage if isinstance(end, LargeKernelBlock)]
+        assert [kernel.kernel_size[0] for kernel in kernels] == list(own)
+        assert isinstance(stage[-1], LargeKernelBlock) == bool(own)
+        assert all(kernel.weight.grad.abs().sum() > 0 for kernel in kernels)
+
+
+def test_large_kernels_need_a_stage_that_can_grow():
+    options = dict(name='convnext_atto', levels=(0, 1), channels=8, pretrained=False)
+    with pytest.raises(ValueError, match='no block can be added to stages.1'):
+        TimmPyramid(**options, large_kernels=((), (5,)))
 
 
 def test_large_kernels_are_one_list_a_level():

@@ -1,7 +1,7 @@
 """The quickstart without tied weights: turned scenes teach what the network does not know itself.
 
-As it was before it became equivariant and got large kernels: scenes are kept and turned anew in
-each of five epochs, and predictions are the mean of eight views.
+Without large kernels either: scenes are kept and turned anew in each of five epochs, and
+predictions are the mean of eight views.
 """
 
 from mmengine.config import read_base
@@ -11,7 +11,8 @@ from pipedet.datasets import RandomFlip, RandomTurn
 with read_base():
     from ..quickstart import *
 
-model.encoder.update(equivariant=False, large_kernels=())
+model.encoder.equivariant = False
+model.encoder.large_kernels = ()
 model.average_views = True
 train_dataloader.batch_size = 8
 train_dataloader.dataset.update(

@@ -185,15 +185,16 @@ def _see_far(net: nn.Module, kernels: tuple[tuple[int, ...], ...]) -> None:
     levels = net.feature_info.get_dicts()
     if len(kernels) != len(levels):
         raise ValueError(f'large_kernels: {len(kernels)} lists of sides for {len(levels)} levels')
+    modules = dict(net.named_modules())
     for info, sides in zip(levels, kernels, strict=True):
-        stage = net.get_submodule(info['module'])
+        stage = modules.get(info['module'])
         if sides and not isinstance(stage, nn.Sequential):
             raise ValueError(
                 f'large_kernels: no block can be added to {info["module"]} of '
-                f'{type(net).__name__}, a {type(stage).__name__}; use a MobileNet or a ResNet'
+                f'{type(net).__name__}; use a MobileNet or a ResNet'
             )
         for side in sides:
-            stage.append(LargeKernelBlock(info['num_chs'], side))
+            stage.append(LargeKernelBlock(channels=info['num_chs'], side=side))
 
 
 def create_backbone(name: str, pretrained: bool | str, **options) -> nn.Module:

@@ -41,7 +41,7 @@ def _products() -> Tensor:
     )
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=16)  # more than a network has kernel sides: `_mean` knows them by identity
 def _spatial(side: int) -> Tensor:
     """Return what each element does to the cells of a kernel, (8, side^2, side^2)."""
     cells = torch.eye(side**2, device=_CPU).view(side**2, side, side)

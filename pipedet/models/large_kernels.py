@@ -1,31 +1,32 @@
-"""Large kernels: every cell of a coarse map sees the whole length of a shaft in one step."""
+"""Large kernels: a cell of a coarse map sees a good part of a shaft in one step."""
 
 from torch import Tensor, nn
 
+_WIDER = 2  # times as many channels between the 1x1 convolutions
+
 
 class LargeKernelBlock(nn.Module):
-    """A depthwise convolution as wide as a shaft is long, then two of 1x1, added to what came in.
+    """A depthwise convolution with a large kernel, then two of 1x1, added to what came in.
 
     A tip is known by the shaft behind it, 100 px and more of faint shadow. Stacks of small kernels
     reach as far on paper, but see mostly what is near (Luo et al. 2016, arXiv 1701.04128); one
-    large kernel a block sees all of it alike (RepLKNet, Ding et al. 2022, arXiv 2203.06717).
+    large kernel sees all of it alike (RepLKNet, Ding et al. 2022, arXiv 2203.06717).
 
     Args:
         channels: of the map.
-        kernel: side of the depthwise kernel, cells, odd.
-        expansion: how many times as many channels there are between the 1x1 convolutions.
+        side: of the depthwise kernel, cells, odd.
 
     Raises:
         ValueError: the kernel has no middle.
     """
 
-    def __init__(self, channels: int, kernel: int, expansion: int = 2) -> None:
+    def __init__(self, *, channels: int, side: int) -> None:
         super().__init__()
-        if kernel % 2 == 0:
-            raise ValueError(f'a large kernel must have a middle: make {kernel} odd')
-        wide = expansion * channels
+        if side % 2 == 0:
+            raise ValueError(f'a large kernel must have a middle: make its side of {side} odd')
+        wide = _WIDER * channels
         self.body = nn.Sequential(
-            nn.Conv2d(channels, channels, kernel, padding=kernel // 2, groups=channels, bias=False),
+            nn.Conv2d(channels, channels, side, padding=side // 2, groups=channels, bias=False),
             nn.BatchNorm2d(channels),
             nn.Conv2d(channels, wide, 1, bias=False),
             nn.BatchNorm2d(wide),
