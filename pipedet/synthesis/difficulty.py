@@ -13,7 +13,7 @@ RADIUS = 8
 def contrast_to_noise(scene: Scene) -> Tensor:
     """Return (B, K): rms change within 8 px when the pipette is removed, over the rms noise there.
 
-    Both are taken after the detector's blur, before any line jitter, and before the digitiser clips:
+    Both are taken after the detector's blur, before any line jitter and before the digitiser clips:
     a tip in a saturated patch has the CNR that it would have under a lower gain.
     """
     tips = scene.pipettes.tip
