@@ -63,12 +63,13 @@ def test_clear_tips_are_found_with_all_that_is_known_of_them(localise):
 
 
 def test_frames_of_another_shape_are_read_in_place(localise):
-    drawn = clear_scenes(1)[0]
-    image = drawn.capture()
-    wide = np.pad(image, ((0, 0), (0, 87)), mode='reflect')
-    alone, padded = localise(image, (0.7, 0.7)), localise(wide, (0.7, 0.7))
-    for point in alone.points_px[alone.scores > 0.7]:
-        assert np.linalg.norm(padded.points_px - point, axis=1).min() < 2
+    for drawn in clear_scenes(3):
+        image = drawn.capture()
+        wide = np.pad(image, ((0, 0), (0, 87)), mode='reflect')
+        alone, padded = localise(image, (0.7, 0.7)), localise(wide, (0.7, 0.7))
+        # What is beside a tip may move its score a little; one near the threshold may go.
+        for point in alone.points_px[alone.scores > 0.8]:
+            assert np.linalg.norm(padded.points_px - point, axis=1).min() < 2
 
 
 def test_what_cannot_be_judged_is_not(localise):
