@@ -21,7 +21,7 @@ from tables import rewrite
 
 from pipedet.evaluation.protocols import known_count
 from pipedet.evaluation.report import read_records
-from pipedet.synthesis.difficulty import RADIUS
+from pipedet.synthesis.difficulty import neighbourhood
 from pipedet.synthesis.frozen import frozen_scene
 from pipedet.synthesis.render import render_at
 from pipedet.synthesis.scene import Scene
@@ -81,13 +81,11 @@ def _by_source(run: Path) -> dict:
 
 def _look(scene: Scene, k: int) -> dict[str, float]:
     """Return what may hide the tip of pipette k, from the expected image within 8 px of it."""
-    reach = torch.arange(-RADIUS, RADIUS + 1, dtype=torch.float32)
-    inside = (reach[:, None].square() + reach.square() <= RADIUS**2)[None]
-    xs, ys = (scene.pipettes.tip[:, k, axis].round()[:, None] + reach for axis in (0, 1))
+    xs, ys, inside = neighbourhood(scene.pipettes.tip[:, k])
     nobody = torch.zeros_like(scene.pipettes.presence)
     empty = replace(scene, pipettes=replace(scene.pipettes, presence=nobody))
     there, without, bare = (
-        render_at(one, ys, xs)[inside] for one in (scene, scene.without(k), empty)
+        render_at(one, ys, xs)[:, inside] for one in (scene, scene.without(k), empty)
     )
     full = (1 - float(scene.sensor.offset)) / float(scene.sensor.gain)  # what fills the scale
     return dict(

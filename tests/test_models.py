@@ -5,6 +5,7 @@ from mmengine.structures import InstanceData
 
 from pipedet.models import (
     BackboneHead,
+    BinLoss,
     CNNHead,
     CoarseToFineDetector,
     DiceLoss,
@@ -16,6 +17,7 @@ from pipedet.models import (
     HungarianMatcher,
     Patches,
     PeakFocalLoss,
+    SimCCHead,
     TimmPyramid,
     TimmTransformer,
     TipDistanceLoss,
@@ -54,6 +56,10 @@ HEADS = {
     'transformer': dict(
         type=TransformerHead, encoder=dict(type=Patches, size=16, channels=16), width=16, layers=1,
         heads=2, **slot_options(),
+    ),
+    'simcc': dict(
+        type=SimCCHead, name='resnet18_quarter', pretrained=False, bins=192,
+        **slot_options() | dict(loss=dict(type=BinLoss, sigma=4.0)),
     ),
     'yolo': dict(type=GridHead, width=4, max_tips=4, alpha=0.15),
 }  # fmt: skip
@@ -95,6 +101,26 @@ def test_grid_reads_back_what_its_cells_say():
     assert (scores[0, :2] > 0.99).all() and scores[0, 2] < 0.01
     losses = head.loss((offsets, objectness), tips, (96, 96))
     assert losses['loss_offset'] < 1e-4 and losses['loss_objectness'] < 0.01
+
+
+def test_bins_of_the_truth_cost_least_and_read_back_finer_than_a_pixel():
+    options = slot_options(2) | dict(loss=dict(type=BinLoss, sigma=1.0))
+    head = SimCCHead(name='resnet18_quarter', pretrained=False, bins=512, **options)
+    true = torch.tensor([[20.3, 40.8], [150.0, 7.1]])
+    tips, size = [InstanceData(points=true), InstanceData(points=torch.empty(0, 2))], (128, 256)
+    bins = (((true + 0.5) / torch.tensor(size[::-1])) * 512).long()
+    answers = torch.zeros(2, 2, 2, 512)
+    answers[0].scatter_(2, bins[..., None], 20.0)
+    presence = torch.tensor([[9.0, 9.0], [-9.0, -9.0]])
+    points, scores = head.read((answers, presence), size)
+    assert (points[0] - true).abs().max() <= 0.25  # half a bin
+    assert (scores[0] > 0.99).all() and (scores[1] < 0.01).all()
+    losses = head.loss((answers, presence), tips, size)
+    swapped = head.loss((answers.flip(1), presence), tips, size)
+    wrong = head.loss((answers.roll(9, dims=-1), presence), tips, size)
+    assert losses['loss_hungarian'] == pytest.approx(swapped['loss_hungarian'].item())
+    assert losses['loss_hungarian'] < wrong['loss_hungarian'] - 2
+    assert losses['loss_presence'] < 0.01
 
 
 def test_direct_detector_reads_the_image_itself():

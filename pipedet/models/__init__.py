@@ -33,6 +33,7 @@ from pipedet.models.image_losses import MixedImageLoss
 from pipedet.models.losses import ChamferLoss, DiceLoss, PeakFocalLoss, TipDistanceLoss
 from pipedet.models.matchers import DistanceCost, GreedyMatcher, HungarianMatcher
 from pipedet.models.preprocessor import PairPreprocessor, TipPreprocessor
+from pipedet.models.simcc_head import BinLoss, SimCCHead
 from pipedet.models.slot_head import BackboneHead, CNNHead, SlotHead
 from pipedet.models.tip_detector import TipDetector
 from pipedet.models.tip_head import TipHead

@@ -25,7 +25,7 @@ class SlotHead(nn.Module):
     Args:
         num_tips: S, the number of slots.
         matcher: config of a matcher.
-        loss: config of a loss on places.
+        loss: config of a loss on the answers of matched slots.
         alpha: weight of both losses of this head.
     """
 
@@ -33,6 +33,41 @@ class SlotHead(nn.Module):
         super().__init__()
         self.num_tips, self.alpha = num_tips, alpha
         self.matcher, self.loss_function = MODELS.build(matcher), MODELS.build(loss)
+
+    @abstractmethod
+    def forward(self, picture: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what each slot answers, (B, S, ...), and presence logits (B, S)."""
+
+    @abstractmethod
+    def places(self, answers: Tensor) -> Tensor:
+        """(B, S, ...) -> (B, S, 2) in [0, 1]: where the answers lie."""
+
+    def loss(
+        self, slots: tuple[Tensor, Tensor], tips: list[InstanceData], size: tuple[int, int]
+    ) -> dict[str, Tensor]:
+        """Match slots with tips; `size` is the (H, W) of the input."""
+        answers, presence = slots
+        true = pad_sequence([t.points for t in tips], batch_first=True)  # (B, N, 2)
+        counts = torch.tensor([len(t) for t in tips], device=true.device)
+        valid = torch.arange(true.shape[1], device=true.device) < counts[:, None]
+        true = (true + 0.5) / true.new_tensor(size[::-1])
+        slot = self.matcher(self.places(answers), presence, true, valid)  # (B, N)
+        taken = torch.zeros_like(presence)
+        taken.scatter_add_(1, slot.clamp(min=0), (slot >= 0).to(presence))
+        return dict(
+            loss_hungarian=self.alpha * self.loss_function(answers, true, slot),
+            loss_presence=self.alpha * F.binary_cross_entropy_with_logits(presence, taken),
+        )
+
+    def read(self, slots: tuple[Tensor, Tensor], size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Return points (B, S, 2) in input pixels and scores (B, S)."""
+        answers, presence = slots
+        places = self.places(answers)
+        return places * places.new_tensor(size[::-1]) - 0.5, presence.sigmoid()
+
+
+class RegressionHead(SlotHead):
+    """What the heads share whose slots answer with a place itself."""
 
     @abstractmethod
     def slots(self, picture: Tensor) -> Tensor:
@@ -43,31 +78,13 @@ class SlotHead(nn.Module):
         raw = self.slots(picture)
         return raw[..., :2].sigmoid(), raw[..., 2]
 
-    def loss(
-        self, slots: tuple[Tensor, Tensor], tips: list[InstanceData], size: tuple[int, int]
-    ) -> dict[str, Tensor]:
-        """Match slots with tips; `size` is the (H, W) of the input."""
-        places, presence = slots
-        true = pad_sequence([t.points for t in tips], batch_first=True)  # (B, N, 2)
-        counts = torch.tensor([len(t) for t in tips], device=true.device)
-        valid = torch.arange(true.shape[1], device=true.device) < counts[:, None]
-        true = (true + 0.5) / true.new_tensor(size[::-1])
-        slot = self.matcher(places, presence, true, valid)  # (B, N)
-        taken = torch.zeros_like(presence)
-        taken.scatter_add_(1, slot.clamp(min=0), (slot >= 0).to(presence))
-        return dict(
-            loss_hungarian=self.alpha * self.loss_function(places, true, slot),
-            loss_presence=self.alpha * F.binary_cross_entropy_with_logits(presence, taken),
-        )
-
-    def read(self, slots: tuple[Tensor, Tensor], size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Return points (B, S, 2) in input pixels and scores (B, S)."""
-        places, presence = slots
-        return places * places.new_tensor(size[::-1]) - 0.5, presence.sigmoid()
+    def places(self, answers: Tensor) -> Tensor:
+        """Return them."""
+        return answers
 
 
 @MODELS.register_module()
-class BackboneHead(SlotHead):
+class BackboneHead(RegressionHead):
     """A timm classifier whose classes are the slots' numbers.
 
     A ResNet-18 on the heatmap is the paper's decoder (III.B.2); VGG16, ResNets and a ViT on the
@@ -100,7 +117,7 @@ class BackboneHead(SlotHead):
 
 
 @MODELS.register_module()
-class CNNHead(SlotHead):
+class CNNHead(RegressionHead):
     """Three convolutions and a linear layer: the paper's smallest alternative (V.A).
 
     Args:

@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor, nn
 
-from pipedet.models.slot_head import SlotHead
+from pipedet.models.slot_head import RegressionHead
 from pipedet.registry import MODELS
 
 
 @MODELS.register_module()
-class TransformerHead(SlotHead):
+class TransformerHead(RegressionHead):
     """Tokens of an encoder, and one query for each slot.
 
     On the heatmap with `Patches` it is the decoder that the paper tried (V.A); on the image with a

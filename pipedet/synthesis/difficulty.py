@@ -17,16 +17,25 @@ def contrast_to_noise(scene: Scene) -> Tensor:
     a tip in a saturated patch has the CNR that it would have under a lower gain.
     """
     tips = scene.pipettes.tip
-    reach = torch.arange(-RADIUS, RADIUS + 1, dtype=torch.float32, device=tips.device)
     ratios = []
     for k in range(tips.shape[1]):
-        xs, ys = (tips[:, k, axis].round()[:, None] + reach for axis in (0, 1))
+        xs, ys, inside = neighbourhood(tips[:, k])
         with_it = render_at(scene, ys, xs)
         change = with_it - render_at(scene.without(k), ys, xs)
         change = detector_blur(change, scene.sensor.spread)
         noise = noise_std(with_it, scene.sensor)
-        disc = (reach[:, None].square() + reach.square() <= RADIUS**2).float()
+        disc = inside.float()
         ratios.append(
             ((change.square() * disc).sum((1, 2)) / (noise.square() * disc).sum((1, 2))).sqrt()
         )
     return torch.stack(ratios, dim=1) if ratios else tips.new_zeros(tips.shape[:2])
+
+
+def neighbourhood(tips: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the pixels round tips (B, 2): columns xs (B, n), rows ys (B, n), and (n, n) bool.
+
+    The last says which of a square's pixels are within `RADIUS` of its middle.
+    """
+    reach = torch.arange(-RADIUS, RADIUS + 1, dtype=torch.float32, device=tips.device)
+    xs, ys = (tips[:, axis].round()[:, None] + reach for axis in (0, 1))
+    return xs, ys, reach[:, None].square() + reach.square() <= RADIUS**2
