@@ -1,4 +1,4 @@
-"""The experiments of benchmarks/reliability.py, with fewer cases each."""
+"""Experiments of benchmarks/reliability.py, with fewer cases each."""
 
 import sys
 from pathlib import Path
@@ -6,21 +6,22 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent / 'benchmarks'))
-import reliability
+import input_faults
+import training_faults
 
 
 @pytest.mark.parametrize(
     ('experiment', 'options'),
     [
-        (reliability.fresh_draws, dict(length=8, epochs=2)),
-        (reliability.killed_saves, dict(count=3)),
-        (reliability.bad_disks, {}),
-        (reliability.not_finite, {}),
-        (reliability.grey_levels, {}),
-        (reliability.corrupt_files, dict(count=84)),
-        (reliability.annotation_faults, {}),
-        (reliability.malicious_files, {}),
-        (reliability.flipped_weights, dict(count=20)),
+        (training_faults.fresh_draws, dict(length=8, epochs=2)),
+        (training_faults.killed_saves, dict(count=3)),
+        (training_faults.bad_disks, {}),
+        (training_faults.not_finite, {}),
+        (input_faults.grey_levels, {}),
+        (input_faults.corrupt_files, dict(count=84)),
+        (input_faults.annotation_faults, {}),
+        (input_faults.malicious_files, {}),
+        (training_faults.flipped_weights, dict(count=20)),
     ],
     ids=lambda value: getattr(value, '__name__', None),
 )
