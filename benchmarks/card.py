@@ -1,6 +1,6 @@
 """The card of a model of the zoo: what was measured of it, as Markdown."""
 
-SURE = 0.8  # share of the images, those of most confidence
+SURE = 0.8  # share of the answers, or of the images, those of most confidence
 SHOWN = {
     'clear': 'two-photon scenes, `clear`',
     'standard': 'two-photon scenes, `standard`',
@@ -70,9 +70,10 @@ def card_of(found: dict) -> str:
         'on average: '
         f'{"; ".join(answers)}.',
         '',
-        f'Of the {100 * SURE:.0f} % of `standard` in which it is most confident, '
-        f'{standard["surest/acc@5um"]:.1f} % of the tips lie within 5 um (told how many). Share of '
-        'wrong answers among the surest images, averaged over how many are taken (AURC): '
+        f'Of the {100 * SURE:.0f} % of the answers in `standard` with the best scores (told how '
+        f'many), {standard["surest_tips/acc@5um"]:.1f} % lie within 5 um; in the '
+        f'{100 * SURE:.0f} % of the images of most confidence, {standard["surest/acc@5um"]:.1f} %. '
+        'Share of wrong answers among the surest images, averaged over how many are taken (AURC): '
         f'{standard["doubt_area"]:.2f}; by the best score in place of the confidence '
         f'{standard["doubt_area_of_best_score"]:.2f}.',
         '',

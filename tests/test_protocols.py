@@ -12,6 +12,7 @@ from pipedet.evaluation import (
     open_count,
     summarise,
 )
+from pipedet.evaluation.protocols import known_count_scored
 
 TIPS = [[10.0, 20.0], [60.0, 30.0], [40.0, 90.0]]
 
@@ -63,6 +64,12 @@ def test_order_does_not_matter():
 def test_scores_out_of_order_are_ranked():
     record = make_record([[0.0, 0]], [[50.0, 0], [1.0, 0]], [0.2, 0.9])
     assert known_count(record) == [1]
+
+
+def test_each_tip_has_the_score_of_its_own_prediction():
+    record = make_record([[0.0, 0], [50.0, 0], [9.0, 9]], [[51.0, 0], [1.0, 0]], [0.6, 0.9])
+    away, believed = known_count_scored(record)
+    assert away.tolist() == [1, 1, np.inf] and believed.tolist() == [0.9, 0.6, 0]
 
 
 def test_twice_the_images_are_the_same_summary():

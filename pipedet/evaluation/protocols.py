@@ -63,12 +63,17 @@ def known_count(record: TipRecord) -> np.ndarray:
 
     Takes the N best-scoring predictions and the one-to-one matching of least total distance.
     """
-    pred, _ = _candidates(record)
+    return known_count_scored(record)[0]
+
+
+def known_count_scored(record: TipRecord) -> tuple[np.ndarray, np.ndarray]:
+    """Return what `known_count` does, and the (N,) score of each prediction, 0 where none is."""
+    pred, scores = _candidates(record)
     distances = _distances(record, pred[: len(record.true)])
-    matched = np.full(len(record.true), np.inf)
+    matched, believed = np.full(len(record.true), np.inf), np.zeros(len(record.true))
     rows, columns = linear_sum_assignment(distances)
-    matched[rows] = distances[rows, columns]
-    return matched
+    matched[rows], believed[rows] = distances[rows, columns], scores[columns]
+    return matched, believed
 
 
 def open_count(record: TipRecord, radius: float) -> tuple[int, int, int]:
