@@ -1,10 +1,10 @@
 """How well beads in electron micrographs are found and told apart, small scenes and whole ones.
 
-    python benchmarks/beads.py work_dirs/midasmap_small
+    python benchmarks/beads.py work_dirs/midasmap_small work_dirs/midasmap_mean
 
 At the size that the run was tested on, and at 2048x2115, where beads are fifteen times as rare;
 each with the score threshold of the best mean F1 on micrographs of the validation's seed. Writes
-results/beads_NAME.json and the table between the marks in README.md.
+results/beads_NAME.json of each run or ensemble, and the tables between the marks in README.md.
 """
 
 import argparse
@@ -20,8 +20,10 @@ from runs import name_of
 from tables import rewrite
 
 from pipedet.commands.common import device_name
+from pipedet.commands.ensemble import MEMBERS
+from pipedet.commands.train import RECORD
 from pipedet.datasets import BeadMicrographs
-from pipedet.engine.checkpoint import load_weights
+from pipedet.engine.checkpoint import WEIGHTS, load_weights
 from pipedet.engine.cpu import tune_cpu
 from pipedet.evaluation import KindMetric
 from pipedet.models.tip_detector import TipDetector, build_detector
@@ -30,15 +32,28 @@ from pipedet.synthesis.beads import SIZE
 HERE = Path(__file__).parent
 THRESHOLDS = np.arange(0.1, 0.95, 0.05).round(2).tolist()
 ROUNDS = 1000  # of the bootstrap
+SAID = ('command', 'device', 'train_s', 'samples_seen', 'batch_size')  # of a training
+
+
+def main(runs: list[Path], small: int, whole: int) -> None:
+    """Measure each run, and write."""
+    tune_cpu()
+    tables = []
+    for run in runs:
+        found = examine(run, small, whole)
+        path = HERE / 'results' / f'beads_{found["model"]}.json'
+        path.write_text(json.dumps(found, indent=1) + '\n')
+        tables.append(to_markdown(found))
+        print(tables[-1], flush=True)
+    rewrite(HERE / 'README.md', 'beads', '\n\n'.join(tables))
 
 
 @torch.no_grad()
-def main(run: Path, small: int, whole: int) -> None:
-    """Choose thresholds, measure, and write."""
-    tune_cpu()
+def examine(run: Path, small: int, whole: int) -> dict:
+    """Choose thresholds and measure, on so many micrographs of either size."""
     config = Config.fromfile(run / 'config.py')
     model = build_detector(config.model)
-    load_weights(run / 'model.safetensors', model)
+    load_weights(run / WEIGHTS, model)
     model.to(memory_format=torch.channels_last).eval()
     options = dict(config.test_dataloader.dataset)
     del options['type']
@@ -58,21 +73,23 @@ def main(run: Path, small: int, whole: int) -> None:
             mean_f1_on_validation={str(t): value for t, value in f1.items()},
             **measure(predict(model, dataset), threshold, names, radius, ROUNDS),
         )
-    train = json.loads((run / 'train.json').read_text())
-    found = dict(
+    return dict(
         model=name_of(run),
-        training={key: train[key] for key in ('device', 'train_s', 'samples_seen', 'batch_size')},
+        trainings=[{key: own[key] for key in SAID} for own in _trainings(run)],
         radius_px=radius,
         device=device_name('cpu'),
         torch=torch.__version__,
         date=datetime.date.today().isoformat(),
         sets=rows,
     )
-    path = HERE / 'results' / f'beads_{found["model"]}.json'
-    path.write_text(json.dumps(found, indent=1) + '\n')
-    table = to_markdown(found)
-    rewrite(HERE / 'README.md', 'beads', table)
-    print(table)
+
+
+def _trainings(run: Path) -> list[dict]:
+    """Return the record of the run's training, or of each run that an ensemble is made of."""
+    members = run / MEMBERS
+    if members.is_file():
+        return json.loads(members.read_text())
+    return [json.loads((run / RECORD).read_text())]
 
 
 def predict(model: TipDetector, dataset: BeadMicrographs) -> list[dict]:
@@ -105,10 +122,12 @@ def measure(
 
 def to_markdown(found: dict) -> str:
     """Return the table of both sets."""
-    train = found['training']
+    trainings = found['trainings']
+    patches, seconds = (sum(t[key] for t in trainings) for key in ('samples_seen', 'train_s'))
+    several = f', the mean of {len(trainings)} trainings' if len(trainings) > 1 else ''
     lines = [
-        f'`{found["model"]}`: {train["samples_seen"]} patches in {train["train_s"] / 60:.0f} min '
-        f'({train["device"]}); hits within {found["radius_px"]:g} px; {found["date"]}.',
+        f'`{found["model"]}`{several}: {patches} patches in {seconds / 60:.0f} min '
+        f'({trainings[0]["device"]}); hits within {found["radius_px"]:g} px; {found["date"]}.',
         '',
         '| micrographs | threshold | kind | precision, % | recall, % | F1, % (95 %) |',
         '|---|---|---|---|---|---|',
@@ -129,8 +148,8 @@ def _percent(value: float | None) -> str:
 
 if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('run', type=Path, help='run folder')
+    parser.add_argument('runs', type=Path, nargs='+', help='folders of runs or ensembles')
     parser.add_argument('--small', type=int, default=40, help='micrographs of the small sets')
-    parser.add_argument('--whole', type=int, default=4, help='micrographs of 2048x2115')
+    parser.add_argument('--whole', type=int, default=10, help='micrographs of 2048x2115')
     args = parser.parse_args()
-    main(args.run, args.small, args.whole)
+    main(args.runs, args.small, args.whole)

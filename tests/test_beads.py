@@ -61,15 +61,6 @@ def test_beads_are_darker_than_what_is_around_by_what_was_asked_for():
         assert np.mean(values) == pytest.approx(np.mean(scenes.DEPTH), abs=6)
 
 
-def test_more_decoys_leave_the_beads_where_they_are(monkeypatch):
-    sought = []
-    monkeypatch.setattr(scenes, '_draw_decoys', lambda rng, depth, places, span: sought.append(
-        len(places)))  # fmt: skip
-    few, many = scene(decoys=0), scene(decoys=200)
-    assert sought == [0, round(200 * SIZE[0] * SIZE[1] / 1e6)]
-    assert np.array_equal(few.points, many.points) and np.array_equal(few.kinds, many.kinds)
-
-
 def test_kinds_without_a_gap_and_beads_without_room_are_refused():
     with pytest.raises(ValueError, match='cannot be told apart'):
         scene(diameters=((8.0, 14.0), (15.0, 20.0)))

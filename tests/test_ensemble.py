@@ -65,6 +65,14 @@ def test_maps_of_an_ensemble_are_the_mean_in_any_order(tmp_path):
     assert not torch.allclose(maps[0], maps[1], atol=1e-3)
 
 
+def test_an_ensemble_knows_how_its_members_were_trained(tmp_path):
+    runs = [write_run(tmp_path / str(seed), seed) for seed in range(2)]
+    (runs[1] / 'train.json').write_text('{"samples_seen": 64}')
+    main(['ensemble', *map(str, runs), '--out', str(tmp_path / 'all')])
+    members = json.loads((tmp_path / 'all' / 'members.json').read_text())
+    assert members == [{'run': '0'}, {'run': '1', 'samples_seen': 64}]
+
+
 def test_copies_of_one_training_predict_as_it_does(tmp_path):
     run = write_run(tmp_path / 'run', 1)
     main(['ensemble', str(run), str(run), '--out', str(tmp_path / 'twice')])

@@ -14,12 +14,15 @@ model.encoder.update(name='mobilenetv4_conv_small', levels=(1, 2, 3), channels=3
 model.average_views = False  # they are all the same to it
 model.head.hidden = 32
 model.score_threshold = 0.6  # `benchmarks/beads.py` chose it
-small = dict(size=(384, 400), beads=24)
+small = dict(size=(384, 400))
 train_dataloader.update(batch_size=16, num_workers=0, persistent_workers=False)
-# Many small ones: what a bead is confused with differs from one to the next.
-train_dataloader.dataset.update(small, micrographs=1000, length=800, patch=128, near_beads=0.5)
-val_dataloader.dataset.update(small, micrographs=4)
-test_dataloader.dataset.update(small, micrographs=20)
+# Many small ones: what a bead is confused with differs from one to the next. Fewer beads than in
+# those to test on: in a whole micrograph there are fewer still.
+train_dataloader.dataset.update(
+    small, beads=8, micrographs=1000, length=800, patch=128, near_beads=0.4, pasted=2
+)
+val_dataloader.dataset.update(small, beads=24, micrographs=4)
+test_dataloader.dataset.update(small, beads=24, micrographs=20)
 optim_wrapper = dict(
     type=FiniteOptimWrapper, optimizer=dict(type=Muon, lr=0.02), clip_grad=dict(max_norm=1.0)
 )

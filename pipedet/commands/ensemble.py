@@ -1,16 +1,20 @@
 """Average several trainings of one config: the runs of one detector from different seeds.
 
 Reads the runs, writes a folder of the same shape: config.py and model.safetensors, to test, predict
-or time with.
+or time with, and what the runs say of their training.
 """
 
 import argparse
+import json
 from pathlib import Path
 
 from mmengine.config import Config
 
+from pipedet.commands.train import RECORD
 from pipedet.engine.checkpoint import WEIGHTS, load_weights, newest_weights, save_weights
 from pipedet.registry import MODELS
+
+MEMBERS = 'members.json'  # what each run says of its training
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,6 +41,8 @@ def run(args: argparse.Namespace) -> None:
     config.work_dir = str(args.out)
     config.dump(args.out / 'config.py')
     save_weights(args.out / WEIGHTS, ensemble)
+    records = [_training_of(folder) for folder in args.runs]
+    (args.out / MEMBERS).write_text(json.dumps(records, indent=1) + '\n')
     print(f'{len(args.runs)} runs in {args.out}: pipedet test {args.out / "config.py"}')
 
 
@@ -45,3 +51,9 @@ def _config_of(folder: Path) -> Config:
     if not path.is_file():
         raise FileNotFoundError(f'no config.py in {folder}: not the folder of a run')
     return Config.fromfile(path)
+
+
+def _training_of(folder: Path) -> dict:
+    """Return the record of a run; of one that was stopped, or came without it, its name alone."""
+    path = folder / RECORD
+    return dict(run=folder.name) | (json.loads(path.read_text()) if path.is_file() else {})

@@ -14,7 +14,7 @@ import torch
 from pipedet.datasets.base import TipDataset
 from pipedet.datasets.packing import PackTips
 from pipedet.registry import DATASETS, TRANSFORMS
-from pipedet.synthesis.beads import APART, DECOYS, DIAMETERS, SIZE, Micrograph, draw_micrograph
+from pipedet.synthesis.beads import APART, DIAMETERS, SIZE, Micrograph, draw_micrograph
 
 _SCENE = 7  # last word of a micrograph's seed: patches have none
 # A copied bead goes with all pixels nearer than the first, and fades out up to the second: beyond
@@ -35,7 +35,6 @@ class BeadMicrographs(TipDataset):
         size: (H, W) of each, pixels.
         diameters: of each kind of bead, see `draw_micrograph`.
         beads: in each micrograph.
-        decoys: in a million pixels, see `draw_micrograph`; more teach more than they are frequent.
     """
 
     def __init__(
@@ -47,11 +46,10 @@ class BeadMicrographs(TipDataset):
         size: tuple[int, int] = SIZE,
         diameters: Sequence[tuple[float, float]] = DIAMETERS,
         beads: int = 45,
-        decoys: float = DECOYS,
     ) -> None:
         super().__init__(pipeline=pipeline, seed=seed)
         self.micrographs = micrographs
-        self.scene = dict(size=tuple(size), diameters=diameters, beads=beads, decoys=decoys)
+        self.scene = dict(size=tuple(size), diameters=diameters, beads=beads)
         self._kept: dict[int, Micrograph] = {}
 
     def __len__(self) -> int:

@@ -26,8 +26,7 @@ _TRIES = 50  # candidates for each place
 _BILAYER, _LINE = 12, 4  # px between a membrane's two lines, 7 nm, and their width
 
 # How many there are in a million pixels.
-_MEMBRANES, _VESICLES = 12, 60
-DECOYS = 24
+_MEMBRANES, _VESICLES, _DECOYS = 12, 60, 24
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +45,6 @@ def draw_micrograph(
     size: tuple[int, int] = SIZE,
     diameters: Sequence[tuple[float, float]] = DIAMETERS,
     beads: int = 45,
-    decoys: float = DECOYS,
 ) -> Micrograph:
     """Draw a scene.
 
@@ -55,8 +53,6 @@ def draw_micrograph(
         size: (H, W), pixels.
         diameters: (least, largest) of each kind in px, smallest kind first.
         beads: how many, of all kinds alike; some lie outside of the mask.
-        decoys: how many in a million pixels, or as many of them as fit, of what looks like a bead
-            and is none.
 
     Raises:
         ValueError: two kinds have no gap between their diameters, or the image is too small for
@@ -86,8 +82,8 @@ def draw_micrograph(
     low, high = np.array(diameters, float)[kinds].T
     for point, diameter in zip(points, rng.uniform(low, high), strict=True):
         _add_disc(depth, point, diameter, rng.uniform(*DEPTH))
-    sought = round(decoys * millions)
-    places = _scatter(_anywhere(rng, size, _TRIES * sought), points, sought, size)
+    decoys = round(_DECOYS * millions)
+    places = _scatter(_anywhere(rng, size, _TRIES * decoys), points, decoys, size)
     _draw_decoys(rng, depth, places, (diameters[0][0], diameters[-1][1]))
 
     expected = level - cv2.GaussianBlur(depth, (0, 0), BLUR)
