@@ -11,19 +11,18 @@ with read_base():
     from .midasmap import *
 
 model.encoder.update(name='mobilenetv4_conv_small', levels=(1, 2, 3), channels=32, equivariant=True)
-model.average_views = False  # they are all the same to it
 model.head.hidden = 32
-# `benchmarks/beads.py` chose 0.45 for small micrographs and 0.65 for whole ones.
-model.score_threshold = 0.6
-small = dict(size=(384, 400))
+# All views are the same to it. `benchmarks/beads.py` chose 0.45 for small micrographs and 0.65 for
+# whole ones.
+model.update(average_views=False, score_threshold=0.6)
+small = dict(size=(384, 400), beads=24)
 train_dataloader.update(batch_size=16, num_workers=0, persistent_workers=False)
 # Many small ones: what a bead is confused with differs from one to the next. Fewer beads than in
 # those to test on: in a whole micrograph there are fewer still.
-train_dataloader.dataset.update(
-    small, beads=8, micrographs=1000, length=800, patch=128, near_beads=0.4, pasted=2
-)
-val_dataloader.dataset.update(small, beads=24, micrographs=4)
-test_dataloader.dataset.update(small, beads=24, micrographs=20)
+train_dataloader.dataset.update(small, micrographs=1000, length=800, patch=128)
+train_dataloader.dataset.update(beads=8, near_beads=0.4, pasted=2)
+val_dataloader.dataset.update(small, micrographs=4)
+test_dataloader.dataset.update(small, micrographs=20)
 optim_wrapper = dict(
     type=FiniteOptimWrapper, optimizer=dict(type=Muon, lr=0.02), clip_grad=dict(max_norm=1.0)
 )
