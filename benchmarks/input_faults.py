@@ -12,13 +12,11 @@ import cv2
 import numpy as np
 import planted
 import tifffile
+from planted import SEED, TINY
 
 from pipedet.cli import main as pipedet
 from pipedet.datasets import PipetteImages
 from pipedet.formats import ImageReadError, read_image
-
-TINY = Path(__file__).parent.parent / 'configs' / '_base_' / 'tiny.py'
-SEED = 0
 
 
 def grey_levels(folder: Path) -> dict:

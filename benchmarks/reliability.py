@@ -13,6 +13,7 @@ from pathlib import Path
 
 import input_faults
 import training_faults
+from planted import SEED
 from tables import rewrite
 
 from pipedet.commands.common import device_name
@@ -62,7 +63,7 @@ def main() -> None:
     if only is None:
         about = dict(
             device=device_name('cpu'),
-            seed=training_faults.SEED,
+            seed=SEED,
             date=datetime.date.today().isoformat(),
         )
         RESULTS.write_text(json.dumps(about | dict(experiments=results), indent=1) + '\n')

@@ -18,6 +18,7 @@ import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from planted import SEED, TINY
 
 from pipedet.commands.common import build_runner
 from pipedet.datasets import PackTips, RandomTurn, SyntheticPipettes, Warp
@@ -32,9 +33,7 @@ from pipedet.engine.checkpoint import (
     sweep,
 )
 
-TINY = Path(__file__).parent.parent / 'configs' / '_base_' / 'tiny.py'
 WORKERS = ((0, False), (2, False), (2, True))  # number, whether they stay
-SEED = 0
 
 
 def tiny_runner(folder: Path, workers: int = 0, stay: bool = False, resume: bool = False) -> Runner:
