@@ -12,9 +12,8 @@ import torch
 
 from pipedet.formats.digest import sha256_of
 
-TINY = (
-    Path(__file__).parent.parent / 'configs' / '_base_' / 'tiny.py'
-)  # what is trained, in seconds
+# What is trained, in seconds.
+TINY = Path(__file__).parent.parent / 'configs' / '_base_' / 'tiny.py'
 SEED = 0
 SIZE = 64
 Planted = tuple[str, str, dict]  # annotation file, what the error must say, options of the dataset
