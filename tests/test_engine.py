@@ -15,6 +15,7 @@ from pipedet.engine.checkpoint import (
     DamagedFileError,
     checkpoints,
     load_checkpoint,
+    load_grown,
     load_newest,
     load_weights,
     save_checkpoint,
@@ -285,6 +286,15 @@ def test_weights_round_trip_and_strangers_are_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:20])
     with pytest.raises(RuntimeError, match='model.safetensors'):
         load_weights(path, other)
+
+
+def test_weights_of_another_model_do_not_grow(tmp_path):
+    path = tmp_path / 'model.safetensors'
+    save_weights(path, torch.nn.Linear(3, 2))
+    same = torch.nn.Linear(3, 2)
+    assert load_grown(path, same) == []
+    with pytest.raises(RuntimeError, match='another model'):
+        load_grown(path, torch.nn.Linear(4, 2))
 
 
 def test_iterations_have_seeds_of_their_own():

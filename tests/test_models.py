@@ -28,7 +28,7 @@ from pipedet.models.contrast import LocalContrast
 from pipedet.models.encoders import create_backbone
 from pipedet.models.fusing import fuse
 from pipedet.models.heatmaps import draw_gaussians
-from pipedet.models.large_kernels import LargeKernelBlock
+from pipedet.models.large_kernels import LargeKernelBlock, grow
 from pipedet.models.preprocessor import normalise
 from pipedet.models.symmetry import eight_views, mean_of_views
 from pipedet.registry import MODELS
@@ -392,6 +392,38 @@ def test_large_kernels_end_the_stages_of_their_levels(name):
         assert [kernel.kernel_size[0] for kernel in kernels] == list(own)
         assert isinstance(stage[-1], LargeKernelBlock) == bool(own)
         assert all(kernel.weight.grad.abs().sum() > 0 for kernel in kernels)
+
+
+@pytest.mark.parametrize('equivariant', [False, True])
+def test_a_network_grown_by_large_kernels_answers_as_before_and_learns(equivariant):
+    torch.manual_seed(0)
+    options = dict(
+        name='mobilenetv4_conv_small_050',
+        levels=(1, 2, 3),
+        channels=8,
+        pretrained=False,
+        patch_stem=True,
+        equivariant=equivariant,
+    )
+    small = TimmPyramid(**options, large_kernels=((), (5,), (7,))).eval()
+    deep = TimmPyramid(**options, large_kernels=((3,), (5,), (7, 9))).eval()
+    state = small.state_dict()
+    new = grow(deep, state)
+    deep.load_state_dict(state)
+    assert len(new) == 2 and all(isinstance(deep.get_submodule(n), LargeKernelBlock) for n in new)
+    maps = torch.randn(2, 1, 64, 64)
+    assert torch.allclose(deep(maps), small(maps), atol=1e-6)
+    deep.train()(maps).square().sum().backward()
+    for name in new:
+        assert deep.get_submodule(name).body[-1].weight.grad.abs().sum() > 0
+
+
+def test_nothing_grows_where_nothing_is_new():
+    block = torch.nn.Sequential(LargeKernelBlock(channels=4, side=3))
+    state = block.state_dict()
+    kept = {key: value.clone() for key, value in state.items()}
+    assert grow(block, state) == []
+    assert all(torch.equal(state[key], kept[key]) for key in kept)
 
 
 def test_large_kernels_need_a_stage_that_can_grow():

@@ -19,6 +19,7 @@ from pipedet.synthesis import (
 )
 from pipedet.synthesis import frozen as frozen_module
 from pipedet.synthesis.sample import MIN_DISTANCE_UM
+from pipedet.synthesis.scene import Neuropil, Waves
 from pipedet.synthesis.sensor import detector_blur, draw_photons, jitter_rows
 from pipedet.synthesis.stream import SCENES_PER_SESSION
 
@@ -27,6 +28,10 @@ def scenes(recipe, count, seed=5):
     return [
         draw_scene(recipe, seed=seed, epoch=0, index=i * SCENES_PER_SESSION) for i in range(count)
     ]
+
+
+def without_light(blobs):
+    return dataclasses.replace(blobs, amplitude=torch.zeros_like(blobs.amplitude))
 
 
 @pytest.mark.parametrize('recipe', sorted(RECIPES))
@@ -84,6 +89,31 @@ def test_batches_render_as_single_scenes_do():
         stack([parts[0], scenes('brightfield', 1)[0].scene])
 
 
+def test_neuropil_is_felt_by_tissue_alone_and_needs_no_place_in_other_scenes():
+    with_it, without = scenes('neuropil', 1)[0].scene, scenes('standard', 1)[0].scene
+    bald = dataclasses.replace(with_it, neuropil=without.neuropil)
+    image, plain = render(with_it), render(bald)
+    assert (image >= plain).all() and (image > 1.02 * plain).any()
+    again, other = render(stack([with_it, without]))
+    assert torch.allclose(again, image[0], atol=1e-4)
+    assert torch.allclose(other, render(without)[0], atol=1e-4)
+
+
+def test_fibres_are_as_many_as_their_field_has_zeros():
+    waves = Waves(*(torch.tensor([[value]]) for value in (2 * torch.pi / 20, 0.0, 0.0, 1.0)))
+    level = Waves(*torch.zeros(4, 1, 0))  # half as dense as can be, without grain
+    felt = Neuropil(waves, level, level, strength=torch.ones(1), width=torch.tensor([0.2]))
+    scene = dataclasses.replace(scenes('empty', 1)[0].scene, neuropil=felt)
+    nothing = dataclasses.replace(felt, strength=torch.zeros(1))
+    axis = torch.arange(0.0, 100.0)[None]
+    bare = dataclasses.replace(scene, plume=without_light(scene.plume), neuropil=nothing)
+    lit = dataclasses.replace(bare, neuropil=felt)
+    ratio = (render_at(lit, axis, axis) / render_at(bare, axis, axis))[0]
+    assert torch.allclose(ratio, ratio[:1].expand_as(ratio), atol=1e-3)  # the wave goes along x
+    peaks = ((ratio[0, 1:-1] > ratio[0, :-2]) & (ratio[0, 1:-1] > ratio[0, 2:])).sum()
+    assert peaks == 10 and ratio.max() == pytest.approx(1.5, abs=0.01)
+
+
 def test_gradients_of_a_padded_batch_are_finite():
     drawn = [d.scene for r, n in (('crowded', 2), ('standard', 4)) for d in scenes(r, n)]
     scene = stack(drawn)
@@ -127,6 +157,8 @@ def test_a_brighter_mark_and_more_photons_raise_the_cnr():
     sensor = dataclasses.replace(scene.sensor, photons=scene.sensor.photons * 4)
     assert (contrast_to_noise(dataclasses.replace(scene, sensor=sensor)) > base).all()
     assert contrast_to_noise(scene.without(0))[0, 0] == 0
+    dimmer = contrast_to_noise(scene, light=lambda *where: 0.5 * render_at(*where))
+    assert (dimmer < base).all()
 
 
 def test_photons_have_poisson_mean_and_variance_on_both_sides_of_the_switch():

@@ -28,8 +28,8 @@ from pipedet.engine.budget import describe_plan, draw_kept, parse_duration, plan
 from pipedet.engine.checkpoint import (
     WEIGHTS,
     checkpoints,
+    load_grown,
     load_part,
-    load_weights,
     save_weights,
 )
 from pipedet.engine.loops import iteration_seed
@@ -194,11 +194,12 @@ def _begin_with_weights(runner: TipRunner, first_weights: Path | None) -> None:
     """Load what the config's `load_from` names, then what the run that came first has trained."""
     config, model = runner.cfg, unwrap(runner.model)
     if config.get('load_from'):  # a file, or a model that comes with the package
-        load_weights(weights_of(config.load_from), model)
+        new = load_grown(weights_of(config.load_from), model)
         for module in model.modules():
             if isinstance(module, Novelty):
                 module.forget()
-        runner.logger.info(f'starts from the weights in {config.load_from}')
+        grown = f'; {len(new)} blocks are new and do nothing yet' if new else ''
+        runner.logger.info(f'starts from the weights in {config.load_from}{grown}')
     if first_weights is not None:
         load_part(first_weights, 'generator', model.get_submodule(config.first.part))
         runner.logger.info(f'{config.first.part}: weights of {first_weights}')

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from pipedet.formats.digest import sha256_of
+from pipedet.models.large_kernels import grow
 
 WEIGHTS = 'model.safetensors'  # of a run that is done
 _PARTIAL, _DIGEST = '.part', '.sha256'
@@ -175,6 +176,17 @@ def load_weights(path: Path, model: nn.Module) -> None:
         RuntimeError: the file cannot be read, or is of another model; it names the file.
     """
     _load_state(path, _read_weights(path), model)
+
+
+def load_grown(path: Path, model: nn.Module) -> list[str]:
+    """Load weights into a model of these or more large kernels (`grow`); return the new blocks.
+
+    Raises as `load_weights`.
+    """
+    state = _read_weights(path)
+    new = grow(model, state)
+    _load_state(path, state, model)
+    return new
 
 
 def load_part(path: Path, name: str, part: nn.Module) -> None:

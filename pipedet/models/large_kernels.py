@@ -1,5 +1,6 @@
 """Large kernels: a cell of a coarse map sees a good part of a shaft in one step."""
 
+import torch
 from torch import Tensor, nn
 
 _WIDER = 2  # times as many channels between the 1x1 convolutions
@@ -38,3 +39,34 @@ class LargeKernelBlock(nn.Module):
     def forward(self, maps: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, C, h, w)."""
         return maps + self.body(maps)
+
+    @torch.no_grad()
+    def begin_as_identity(self) -> None:
+        """Add nothing to what comes in, until training changes that."""
+        for weight in self.body[-1].parameters():
+            weight.zero_()
+
+
+def grow(model: nn.Module, state: dict[str, Tensor]) -> list[str]:
+    """Complete the weights of a network with fewer of these blocks, so that it answers as before.
+
+    A network that has learned all it can hold goes on learning as a deeper one (Net2Net, Chen et
+    al. 2016, arXiv 1511.05641).
+
+    Args:
+        model: the deeper network; its new blocks are set to do nothing.
+        state: weights of the other one, to which those of the new blocks are added.
+
+    Returns:
+        The names of the new blocks.
+    """
+    new = {
+        name: block
+        for name, block in model.named_modules()
+        if isinstance(block, LargeKernelBlock)
+        and not any(key.startswith(f'{name}.') for key in state)
+    }
+    for name, block in new.items():
+        block.begin_as_identity()
+        state.update(block.state_dict(prefix=f'{name}.'))
+    return list(new)

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from pipedet.synthesis.recipes import Recipe
-from pipedet.synthesis.scene import Blobs, Waves
+from pipedet.synthesis.scene import Blobs, Neuropil, Waves
 
 SIZE = 256
 
@@ -30,10 +30,22 @@ def sample_background(
     pixel_size_um: float,
     focus: np.ndarray,
     recipe: Recipe,
-) -> dict[str, Blobs | Waves]:
+) -> dict[str, Blobs | Waves | Neuropil]:
     """Draw the background fields of one scene; the plume lies round `focus`, (x, y) pixels."""
     if recipe.modality == 'brightfield':
-        return _slice(rng, stats, pixel_size_um) if recipe.relief else _bath(rng, stats)
+        bright = _slice(rng, stats, pixel_size_um) if recipe.relief else _bath(rng, stats)
+        return dict(bright, neuropil=_no_neuropil())
+    drawn = _labelled(rng, stats, pixel_size_um, focus)
+    if not recipe.neuropil:
+        return dict(drawn, neuropil=_no_neuropil())
+    holes = _holes(rng, int(rng.poisson(2)), pixel_size_um)
+    return dict(drawn, shadows=_join(drawn['shadows'], holes), neuropil=_neuropil(rng))
+
+
+def _labelled(
+    rng: np.random.Generator, stats: dict, pixel_size_um: float, focus: np.ndarray
+) -> dict[str, Blobs | Waves]:
+    # Tissue with a fluorescent label, as two photons see it.
     cells = int(rng.poisson(stats['cells']))
     return dict(
         illumination=_illumination(rng, stats['uneven']),
@@ -145,11 +157,45 @@ def _plume(rng: np.random.Generator, focus: np.ndarray, strength: float) -> Blob
     return _blobs(x, y, sigma_x, sigma_y, strength * rng.uniform(0.1, 0.7, n))
 
 
+def _holes(rng: np.random.Generator, n: int, pixel_size_um: float) -> Blobs:
+    """Vessels that cross the plane: round, dark."""
+    x, y = rng.uniform(0, SIZE, (2, n))
+    sigma_x, sigma_y = np.exp(rng.uniform(np.log(2.0), np.log(10.0), (2, n))) / pixel_size_um
+    return _blobs(x, y, sigma_x, sigma_y, rng.uniform(0.2, 1.2, n))
+
+
+def _neuropil(rng: np.random.Generator) -> Neuropil:
+    """A felt of fibres, of a few pixels each, that is denser in some places."""
+    finest = rng.uniform(6, 18)
+    spread = np.pi if rng.random() < 0.5 else rng.uniform(0.3, 1.5)  # fibres may run one way
+    return Neuropil(
+        web=_waves(rng, 1.0, (finest, rng.uniform(2, 6) * finest), spread),
+        grain=_waves(rng, rng.uniform(0.1, 0.6), (4, 16), np.pi),
+        patches=_waves(rng, rng.uniform(0.5, 3), (60, 300), np.pi),
+        strength=torch.tensor([rng.uniform(0.05, 0.7)], dtype=torch.float32),
+        width=torch.tensor([rng.uniform(0.1, 0.5)], dtype=torch.float32),
+    )
+
+
+def _no_neuropil() -> Neuropil:
+    nothing = Waves(*torch.zeros(4, 1, 0))
+    return Neuropil(nothing, nothing, nothing, strength=torch.zeros(1), width=torch.ones(1))
+
+
 def _texture(rng: np.random.Generator, rms: float, wavelengths: tuple[float, float]) -> Waves:
     """A random field: 48 waves, log-uniform in wavelength, of equal power."""
+    return _waves(rng, rms, wavelengths, np.pi)
+
+
+def _waves(
+    rng: np.random.Generator, rms: float, wavelengths: tuple[float, float], spread: float
+) -> Waves:
+    """Draw 48 waves that run within `spread` of some direction; pi is any."""
     n = 48
     k = 2 * np.pi / np.exp(rng.uniform(*np.log(wavelengths), n))
     angle, phase = rng.uniform(0, 2 * np.pi, (2, n))
+    if spread < np.pi:
+        angle = rng.uniform(0, 2 * np.pi) + spread * (angle / np.pi - 1)
     amplitude = np.full(n, rms * np.sqrt(2 / n))  # a cosine has rms 1 / sqrt(2)
     columns = (k * np.cos(angle), k * np.sin(angle), phase, amplitude)
     return Waves(*(torch.from_numpy(np.asarray(c, np.float32))[None] for c in columns))

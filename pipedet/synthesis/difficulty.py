@@ -1,5 +1,7 @@
 """How hard a tip is to see: its contrast-to-noise ratio, from the expected image alone."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -10,18 +12,22 @@ from pipedet.synthesis.sensor import detector_blur, noise_std
 RADIUS = 8
 
 
-def contrast_to_noise(scene: Scene) -> Tensor:
+def contrast_to_noise(scene: Scene, light: Callable[..., Tensor] = render_at) -> Tensor:
     """Return (B, K): rms change within 8 px when the pipette is removed, over the rms noise there.
 
     Both are taken after the detector's blur, before any line jitter and before the digitiser clips:
     a tip in a saturated patch has the CNR that it would have under a lower gain.
+
+    Args:
+        scene: with its pipettes and detector.
+        light: what gives the expected brightness, of a scene, rows and columns as `render_at`.
     """
     tips = scene.pipettes.tip
     ratios = []
     for k in range(tips.shape[1]):
         xs, ys, inside = neighbourhood(tips[:, k])
-        with_it = render_at(scene, ys, xs)
-        change = with_it - render_at(scene.without(k), ys, xs)
+        with_it = light(scene, ys, xs)
+        change = with_it - light(scene.without(k), ys, xs)
         change = detector_blur(change, scene.sensor.spread)
         noise = noise_std(with_it, scene.sensor)
         disc = inside.float()

@@ -22,6 +22,7 @@ class Recipe:
         intruder: probability of a shaft that crosses the field, its tip outside.
         min_cnr: scenes with a tip below this are drawn again.
         relief: whether brightfield is differential interference contrast, on tissue.
+        neuropil: whether the tissue between cells is a felt of fibres.
     """
 
     modality: str = 'twophoton'
@@ -31,6 +32,7 @@ class Recipe:
     intruder: float = 0.15
     min_cnr: float = 0.0
     relief: bool = False
+    neuropil: bool = False
 
 
 _standard = Recipe()
@@ -47,7 +49,15 @@ RECIPES = {
         counts=(0.05, 0.15, 0.18, 0.18, 0.18, 0.08, 0.06, 0.06, 0.06),
         contrast=(0.5, 3.0),
     ),
-    # The same within what a head of four slots can answer.
+    # Labelled neuropil, in which the frozen sets have none: bright cells and holes of vessels in a
+    # felt of fibres.
+    'neuropil': replace(
+        _standard,
+        counts=(0.15, 0.2, 0.2, 0.2, 0.15, 0.1),
+        contrast=(0.5, 3.0),
+        neuropil=True,
+    ),
+    # The same as `training` within what a head of four slots can answer.
     'rig': replace(_standard, counts=(0.06, 0.2, 0.22, 0.26, 0.26), contrast=(0.5, 3.0)),
     'empty': replace(_standard, counts=(1.0,), intruder=0.5),
     'crowded': replace(_standard, counts=(0.0, 0.0, 0.0, 0.0, 0.0, 0.25, 0.25, 0.25, 0.25)),

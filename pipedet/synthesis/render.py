@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pipedet.synthesis.brightfield import brightfield
-from pipedet.synthesis.scene import Blobs, Pipettes, Scene, Waves, exp, logistic
+from pipedet.synthesis.scene import Blobs, Neuropil, Pipettes, Scene, Waves, exp, logistic
 
 
 def render(scene: Scene, size: tuple[int, int] = (256, 256)) -> Tensor:
@@ -23,7 +23,11 @@ def render(scene: Scene, size: tuple[int, int] = (256, 256)) -> Tensor:
 
 def render_at(scene: Scene, ys: Tensor, xs: Tensor) -> Tensor:
     """Return the expected brightness on the grid of axes `ys` (B, H) and `xs` (B, W)."""
-    image = _background(scene, ys, xs)
+    return draw_pipettes(_background(scene, ys, xs), scene, ys, xs)
+
+
+def draw_pipettes(image: Tensor, scene: Scene, ys: Tensor, xs: Tensor) -> Tensor:
+    """Return a background's expected brightness (B, H, W) with the scene's pipettes before it."""
     draw = {'twophoton': twophoton, 'brightfield': brightfield}[scene.modality]
     # One pipette at a time: a frame stays in the processor's cache, all K of them would not.
     for k in range(scene.pipettes.tip.shape[1]):
@@ -78,12 +82,25 @@ def _background(scene: Scene, ys: Tensor, xs: Tensor) -> Tensor:
     light = exp(-_sum_blobs(scene.shadows, ys, xs).relu())
     plume = _sum_blobs(scene.plume, ys, xs)
     lit = illumination.clamp(min=0.1) * (1 + 2 * tissue) * light
+    if (scene.neuropil.strength > 0).any():
+        lit = lit * (1 + _felt(scene.neuropil, ys, xs))
     image = (lit + plume.relu()) * texture.clamp(min=0.3)
     transparent = scene.relief[:, 0] > 0
     if transparent.any():
         shaded = illumination.clamp(min=0.1) * light * _relief(scene, ys, xs)
         image = torch.where(transparent[:, None, None], shaded, image)
     return image
+
+
+def _felt(neuropil: Neuropil, ys: Tensor, xs: Tensor) -> Tensor:
+    """Return how much brighter neuropil makes the tissue.
+
+    The zeros of a random field are a net of thin, curved lines.
+    """
+    strength, width = neuropil.strength[:, None, None], neuropil.width[:, None, None]
+    fibres = exp(-0.5 * (_sum_waves(neuropil.web, ys, xs) / width).square())
+    grain = _sum_waves(neuropil.grain, ys, xs)
+    return strength * logistic(_sum_waves(neuropil.patches, ys, xs)) * (fibres + grain).relu()
 
 
 def _relief(scene: Scene, ys: Tensor, xs: Tensor) -> Tensor:

@@ -72,6 +72,17 @@ class Waves:
 
 
 @dataclass
+class Neuropil:
+    """The felt of fibres between cells: thin, of every direction, here dense and there absent."""
+
+    web: Waves  # fibres run where this field is 0
+    grain: Waves  # cut ends and spines
+    patches: Waves  # where there is more of both
+    strength: Tensor  # (B,), share of the brightness; 0: none
+    width: Tensor  # (B,), of a fibre, in units of the web's own amplitude
+
+
+@dataclass
 class Sensor:
     """How photons become grey levels; every field (B,)."""
 
@@ -96,6 +107,7 @@ class Scene:
     shadows: Blobs  # vessels and what else takes light
     plume: Blobs  # dye in the bath
     texture: Waves
+    neuropil: Neuropil
     relief: Tensor  # (B, 3), differential interference contrast: strength, then shear x, y; 0: none
     sensor: Sensor
     pixel_size_um: Tensor  # (B,)
