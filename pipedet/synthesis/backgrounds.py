@@ -39,7 +39,13 @@ def sample_background(
     if not recipe.neuropil:
         return dict(drawn, neuropil=_no_neuropil())
     holes = _holes(rng, int(rng.poisson(2)), pixel_size_um)
-    return dict(drawn, shadows=_join(drawn['shadows'], holes), neuropil=_neuropil(rng))
+    pieces = _pieces(rng, int(rng.poisson(rng.uniform(0, 40))), pixel_size_um)
+    return dict(
+        drawn,
+        tissue=_join(drawn['tissue'], pieces),
+        shadows=_join(drawn['shadows'], holes),
+        neuropil=_neuropil(rng),
+    )
 
 
 def _labelled(
@@ -130,6 +136,21 @@ def _specks(rng: np.random.Generator, n: int) -> Blobs:
     x, y = rng.uniform(0, SIZE, (2, n))
     sigma_x, sigma_y = rng.uniform(0.6, 1.8, (2, n))
     return _blobs(x, y, sigma_x, sigma_y, np.exp(rng.normal(-1.8, 0.7, n)))
+
+
+def _pieces(rng: np.random.Generator, n: int, pixel_size_um: float) -> Blobs:
+    """What the plane cuts out of cells and dendrites: bright, longish, bent, with sharp ends."""
+    parts = 5
+    main, spread = rng.uniform(0, 2 * np.pi), rng.uniform(0.2, np.pi)
+    heading = main + rng.uniform(-spread, spread, (n, 1))
+    heading = heading + np.cumsum(rng.normal(0, 0.35, (n, parts)), axis=1)
+    sigma = np.exp(rng.uniform(np.log(0.6), np.log(2.5), (n, 1))) / pixel_size_um
+    step = sigma * rng.uniform(0.3, 1.5, (n, 1))
+    start = rng.uniform(-5, SIZE + 5, (2, n, 1))
+    x, y = start + np.cumsum(step * np.stack([np.cos(heading), np.sin(heading)]), axis=2)
+    amplitude = np.exp(rng.normal(-1.5, 0.9, (n, 1))) * rng.uniform(0.3, 1, (n, parts))
+    columns = np.broadcast_arrays(x, y, sigma, sigma, amplitude)
+    return _blobs(*(np.ravel(c) for c in columns))
 
 
 def _vessels(rng: np.random.Generator, n: int, pixel_size_um: float) -> Blobs:
