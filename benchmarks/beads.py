@@ -20,7 +20,7 @@ from runs import name_of
 from tables import rewrite
 
 from pipedet.commands.common import device_name
-from pipedet.commands.ensemble import MEMBERS
+from pipedet.commands.members import MEMBERS
 from pipedet.commands.train import RECORD
 from pipedet.datasets import BeadMicrographs
 from pipedet.engine.checkpoint import WEIGHTS, load_weights

@@ -22,6 +22,8 @@ from tables import rewrite
 from pipedet import zoo
 from pipedet.commands.calibrate import predictions
 from pipedet.commands.common import device_name
+from pipedet.commands.members import MEMBERS
+from pipedet.commands.train import DATA, RECORD
 from pipedet.engine.checkpoint import checkpoints, load_checkpoint, load_weights
 from pipedet.engine.cpu import tune_cpu
 from pipedet.evaluation import bootstrap, by_cnr, by_count, calibration, summarise
@@ -214,25 +216,28 @@ def _heights(sample) -> torch.Tensor:
 
 def _trainings(run: Path) -> list[dict]:
     """Return what is known of this training, and before it of those whose weights it began with."""
-    own, origin = _training(run), Config.fromfile(run / 'config.py').get('load_from')
+    members = run / MEMBERS
+    if members.is_file():
+        records = json.loads(members.read_text())
+        note = f'what ships is the mean of the weights of these {len(records)} (`pipedet soup`)'
+        own = [_said(record, record['data'], note) for record in records]
+    else:
+        own = [_training(run)]
+    origin = Config.fromfile(run / 'config.py').get('load_from')
     if origin is None:
-        return [own]
+        return own
     if origin not in zoo.names():
         raise ValueError(f'{run} began with weights of {origin}, of which nothing is known')
     earlier = json.loads((HERE / 'results' / f'zoo_{origin}.json').read_text())['trainings']
-    return [training for training in earlier if training != own] + [own]
+    return [training for training in earlier if training not in own] + own
 
 
 def _training(run: Path) -> dict:
     """Return what a run says of its training; a run that was stopped says it in its checkpoint."""
-    record = run / 'train.json'
-    data = json.loads((run / 'data.json').read_text())['train']
+    record = run / RECORD
+    data = json.loads((run / DATA).read_text())['train']
     if record.is_file():
-        values = json.loads(record.read_text())
-        kept = ('command', 'device', 'train_s', 'samples_seen')
-        own = {key: values[key] for key in kept} | dict(data=data, note=values.get('note'))
-        own['command'] = 'train ' + own['command'].removeprefix('train ')  # tools/train.py has none
-        return own
+        return _said(json.loads(record.read_text()), data, None)
     loop = load_checkpoint(checkpoints(run)[0])['loop']
     batch = Config.fromfile(run / 'config.py').train_dataloader.batch_size
     return dict(
@@ -242,6 +247,12 @@ def _training(run: Path) -> dict:
         samples_seen=loop['iter'] * batch,
         data=data,
     )
+
+
+def _said(record: dict, data: str, note: str | None) -> dict:
+    own = {key: record[key] for key in ('command', 'device', 'train_s', 'samples_seen')}
+    own['command'] = 'train ' + own['command'].removeprefix('train ')  # tools/train.py has none
+    return own | dict(data=data, note=note)
 
 
 if __name__ == '__main__':

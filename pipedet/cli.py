@@ -16,6 +16,7 @@ VERBS = {
     'calibrate': 'make the scores and covariances of a trained TipNet mean what they say',
     'export': 'write trained weights as one ONNX file for a rig',
     'ensemble': 'average several trainings of one config',
+    'soup': 'average the weights of trainings that began with the same ones',
     'check_data': 'look for everything that is wrong with labelled images',
     'browse': "write a contact sheet of a config's data",
 }

@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> None:
     model.score_threshold, model.answer = LIKELY, (1.0, 0.0)
     model.head.score, model.head.spread = (1.0, 0.0), 1.0
 
-    scenes = _stream(config.val_dataloader.dataset, args.scenes)
+    scenes = stream_like(config.val_dataloader.dataset, args.scenes)
     described = DATASETS.build(scenes).describe()
     print(f'calibrates {weights} on {described}')
     summaries = _summaries(model, config, args.scenes)
@@ -110,7 +110,7 @@ def _fit_confidence(answers: list[TipDataSample]) -> tuple[float, float]:
 @torch.no_grad()
 def _summaries(model: TipNet, config: Config, count: int) -> torch.Tensor:
     """Return what novelty is judged by, of new scenes as the network was trained on."""
-    stream = _stream(config.train_dataloader.dataset, count)
+    stream = stream_like(config.train_dataloader.dataset, count)
     loader = DataLoader(DATASETS.build(stream), batch_size=BATCH, collate_fn=pseudo_collate)
     readable = (split_unread(batch)[0] for batch in loader)
     batches = (model.data_preprocessor(b)['inputs'] for b in readable if b['data_samples'])
@@ -119,7 +119,7 @@ def _summaries(model: TipNet, config: Config, count: int) -> torch.Tensor:
     return summaries[torch.randperm(len(summaries), generator=torch.Generator().manual_seed(SEED))]
 
 
-def _stream(dataset: dict, count: int) -> dict:
+def stream_like(dataset: dict, count: int) -> dict:
     """Return so many new scenes like those of a dataset; labelled images as they are."""
     return dict(dataset, length=count, seed=SEED, keep=1) if 'recipes' in dataset else dataset
 

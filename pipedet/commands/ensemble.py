@@ -5,16 +5,11 @@ or time with, and what the runs say of their training.
 """
 
 import argparse
-import json
 from pathlib import Path
 
-from mmengine.config import Config
-
-from pipedet.commands.train import RECORD
+from pipedet.commands.members import keep_records, shared_config
 from pipedet.engine.checkpoint import WEIGHTS, load_weights, newest_weights, save_weights
 from pipedet.registry import MODELS
-
-MEMBERS = 'members.json'  # what each run says of its training
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,13 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Put the runs together and write."""
-    if len(args.runs) < 2:
-        raise ValueError('an ensemble needs two runs or more, trained with different --seed')
-    configs = [_config_of(folder) for folder in args.runs]
-    for folder, config in zip(args.runs, configs, strict=True):
-        if config.model != configs[0].model:
-            raise ValueError(f'{folder} holds another model than {args.runs[0]}')
-    config = configs[0]
+    config = shared_config(args.runs)
     # By its name: a class cannot be written to a config.
     config.model = dict(type='pipedet.SeedEnsemble', member=config.model, count=len(args.runs))
     ensemble = MODELS.build(config.model)
@@ -41,19 +30,5 @@ def run(args: argparse.Namespace) -> None:
     config.work_dir = str(args.out)
     config.dump(args.out / 'config.py')
     save_weights(args.out / WEIGHTS, ensemble)
-    records = [_training_of(folder) for folder in args.runs]
-    (args.out / MEMBERS).write_text(json.dumps(records, indent=1) + '\n')
+    keep_records(args.runs, args.out)
     print(f'{len(args.runs)} runs in {args.out}: pipedet test {args.out / "config.py"}')
-
-
-def _config_of(folder: Path) -> Config:
-    path = folder / 'config.py'
-    if not path.is_file():
-        raise FileNotFoundError(f'no config.py in {folder}: not the folder of a run')
-    return Config.fromfile(path)
-
-
-def _training_of(folder: Path) -> dict:
-    """Return the record of a run; of one that was stopped, or came without it, its name alone."""
-    path = folder / RECORD
-    return dict(run=folder.name) | (json.loads(path.read_text()) if path.is_file() else {})

@@ -40,6 +40,7 @@ from pipedet.visualization import plot_curves
 from pipedet.zoo import weights_of
 
 RECORD = 'train.json'  # of a training that is done
+DATA = 'data.json'  # what it was trained, validated and tested on
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -275,7 +276,7 @@ def _write_provenance(runner: TipRunner, folder: Path) -> None:
     (folder / 'environment.json').write_text(json.dumps(environment, indent=1))
     loops = dict(train=runner.train_loop, val=runner.val_loop, test=runner.test_loop)
     data = {name: loop.dataloader.dataset.describe() for name, loop in loops.items()}
-    (folder / 'data.json').write_text(json.dumps(data, indent=1))
+    (folder / DATA).write_text(json.dumps(data, indent=1))
     rows = [
         dict(split=name, **image)
         for name, loop in loops.items()
