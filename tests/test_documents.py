@@ -7,10 +7,19 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from pipedet.commands.train import prepare_seeds
 from pipedet.registry import MODELS
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / 'README.md', ROOT / 'benchmarks/README.md', *(ROOT / 'docs').glob('*.md')]
+SEEDED = [
+    (config, int(seed))
+    for path in DOCUMENTS
+    for config, seed in re.findall(
+        r'train(?:\.py)? (configs/\S+\.py)(?: [^`\n]*)? --seed (\d+)',
+        path.read_text(encoding='utf-8').replace('\\\n', ' '),
+    )
+]
 BLOCKS = [
     (path.name, block)
     for path in DOCUMENTS
@@ -39,3 +48,8 @@ def test_every_config_shown_builds(tmp_path, name, block):
     assert len(block.splitlines()) <= 20
     with torch.device('meta'):
         MODELS.build(Config.fromfile(tmp_path / 'shown.py').model)
+
+
+@pytest.mark.parametrize(('config', 'seed'), sorted(set(SEEDED)))
+def test_every_seed_shown_may_be_trained_with(config, seed):
+    prepare_seeds(Config.fromfile(ROOT / config), seed)

@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> None:
     elif first.weights is not None:
         train(config, args, args.budget, Path(first.weights))
     else:
-        _prepare_seeds(config, args.seed)  # a fault in these should not wait for the first training
+        prepare_seeds(config, args.seed)  # a fault in these should not wait for the first training
         weights = _train_first(config, args)
         train(config, args, args.budget and args.budget * (1 - first.share), weights)
 
@@ -146,7 +146,7 @@ def train(
         first_weights: weights of the run that came first, for the part that `first` names.
     """
     folder = Path(config.work_dir)
-    _prepare_seeds(config, args.seed)
+    prepare_seeds(config, args.seed)
     config.resume = args.resume
     runner = build_runner(config)
     if args.resume and is_main_process():  # what was done is not any more
@@ -206,7 +206,7 @@ def _begin_with_weights(runner: TipRunner, first_weights: Path | None) -> None:
         runner.logger.info(f'{config.first.part}: weights of {first_weights}')
 
 
-def _prepare_seeds(config: Config, seed: int | None) -> None:
+def prepare_seeds(config: Config, seed: int | None) -> None:
     """Set the seed of everything random; refuse that of the scenes to validate or test on."""
     if seed is not None:
         config.randomness.seed = seed
