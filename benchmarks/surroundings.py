@@ -5,9 +5,9 @@
 Pipettes and detector stay; noise, cells, vessels, dye or texture are taken away, or all the tissue
 gives way to that of real images: the PNGs in FOLDER, of two-photon microscopes, without pipettes
 and with little noise. Tips of CNR 1 and more are the same in every row, by their CNR as drawn, but
-before real tissue, where they are those that have it there. Writes results/surroundings.json and
-the table between the marks in README.md; pictures of the real tissue stay with the run, in
-surroundings.jpg.
+before real tissue, where they are those that have it there. Writes
+results/surroundings_NAME.json and the table between the marks in README.md; pictures of the real
+tissue stay with the run, in surroundings.jpg.
 """
 
 import argparse
@@ -30,9 +30,11 @@ from pipedet.datasets import FrozenPipettes
 from pipedet.datasets.synthetic import describe_scene
 from pipedet.engine.checkpoint import WEIGHTS, load_weights
 from pipedet.engine.cpu import tune_cpu
-from pipedet.evaluation import bootstrap, by_cnr, summarise
+from pipedet.evaluation import TipRecord, by_cnr, calibration, summarise
 from pipedet.evaluation.metrics import to_record
 from pipedet.evaluation.pictures import draw_record
+from pipedet.evaluation.summary import paired_bootstrap
+from pipedet.formats.digest import sha256_of
 from pipedet.models.tip_detector import build_detector
 from pipedet.registry import DATASETS
 from pipedet.synthesis.backgrounds import SIZE
@@ -40,7 +42,6 @@ from pipedet.synthesis.difficulty import contrast_to_noise
 from pipedet.synthesis.frozen import frozen_scene
 from pipedet.synthesis.render import draw_pipettes, render_at
 from pipedet.synthesis.scene import Scene
-from pipedet.synthesis.sensor import expose
 from pipedet.visualization import contact_sheet, write_picture
 
 HERE = Path(__file__).parent
@@ -57,19 +58,16 @@ def without(*names: str) -> Callable[[Scene], Scene]:
 
     def change(scene: Scene) -> Scene:
         parts = {name: getattr(scene, name) for name in names}
+        dark = {name: torch.zeros_like(part.amplitude) for name, part in parts.items()}
         return replace(
-            scene,
-            **{
-                name: replace(part, amplitude=torch.zeros_like(part.amplitude))
-                for name, part in parts.items()
-            },
+            scene, **{name: replace(part, amplitude=dark[name]) for name, part in parts.items()}
         )
 
     return change
 
 
 def brighter(scene: Scene) -> Scene:
-    """Return a scene of more light, under which the electronics are as noisy as the photons."""
+    """Return a scene of more light, under which the electronics gain as much as the photons."""
     sensor = scene.sensor
     return replace(
         scene,
@@ -81,9 +79,10 @@ def brighter(scene: Scene) -> Scene:
     )
 
 
+DRAWN, REAL = 'as drawn', 'real tissue'
 EVERYTHING = ('tissue', 'shadows', 'plume', 'texture')
 CHANGES: dict[str, Callable[[Scene], Scene]] = {
-    'as drawn': lambda scene: scene,
+    DRAWN: lambda scene: scene,
     'a quarter of the noise': brighter,
     'no cells, specks': without('tissue'),
     'no vessels, debris': without('shadows'),
@@ -92,7 +91,6 @@ CHANGES: dict[str, Callable[[Scene], Scene]] = {
     'none of these four': without(*EVERYTHING),
     'none, a quarter of the noise': lambda scene: brighter(without(*EVERYTHING)(scene)),
 }
-REAL = 'real tissue'
 
 
 class Surrounded(FrozenPipettes):
@@ -102,7 +100,7 @@ class Surrounded(FrozenPipettes):
         change: what becomes of a scene.
         tissue: expected brightness of real backgrounds, (H, W) each; none: those of the scenes.
         bare: whether the pipettes are taken out.
-        options: of the frozen set.
+        count, pipeline: of the frozen set.
     """
 
     def __init__(
@@ -111,9 +109,10 @@ class Surrounded(FrozenPipettes):
         change: Callable[[Scene], Scene],
         tissue: list[np.ndarray],
         bare: bool,
-        **options,
+        count: int,
+        pipeline: list[dict],
     ) -> None:
-        super().__init__(**options)
+        super().__init__(subset=SUBSET, pipeline=pipeline, count=count)
         self.change, self.tissue, self.bare = change, tissue, bare
 
     def load(self, index: int, rng: np.random.Generator) -> dict:
@@ -126,8 +125,7 @@ class Surrounded(FrozenPipettes):
         if self.bare:
             presence = torch.zeros_like(scene.pipettes.presence)
             scene = replace(scene, pipettes=replace(scene.pipettes, presence=presence))
-        axis = torch.arange(SIZE, dtype=torch.float32)[None]
-        image = expose(scene, light(scene, axis, axis), torch.Generator().manual_seed(index))[0]
+        image = replace(drawn, scene=scene).capture(light=light)
         results = describe_scene(drawn, image, self.subset, index)
         results['tip_fields']['cnr'] = cnr
         if self.bare:
@@ -151,18 +149,18 @@ class Surrounded(FrozenPipettes):
         return light
 
 
-def read_tissue(folder: Path) -> list[np.ndarray]:
-    """Return the images of a folder as expected brightness, 1 on average."""
+def read_tissue(folder: Path) -> dict[str, np.ndarray]:
+    """Return the images of a folder, by their names, as expected brightness, 1 on average."""
     paths = sorted(folder.glob('*.png'))
     if not paths:
         raise FileNotFoundError(f'{folder}: no PNG; give the folder of the background images')
-    found = []
+    found = {}
     for path in paths:
         image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-        if image is None or image.ndim != 2 or min(image.shape) < SIZE:
+        if image is None or image.ndim != 2 or min(image.shape) < SIZE or not image.any():
             raise ValueError(f'{path}: needs to be a grey image of {SIZE} pixels a side or more')
         smooth = cv2.GaussianBlur(image.astype(np.float32), (0, 0), GRAIN_PX)
-        found.append(smooth / smooth.mean())
+        found[path.name] = smooth / smooth.mean()
     return found
 
 
@@ -174,74 +172,88 @@ def main(run: Path, folder: Path, scenes: int) -> None:
     load_weights(run / WEIGHTS, model)
     model.to(memory_format=torch.channels_last).eval()
     tissue = read_tissue(folder)
-    rows = {}
-    for name, change in (CHANGES | {REAL: CHANGES['as drawn']}).items():
-        options = dict(
-            type=Surrounded,
-            change=change,
-            tissue=tissue if name == REAL else [],
-            subset=SUBSET,
-            pipeline=config.predict_pipeline,
-            count=scenes,
-        )
-        answers, none = (predictions(model, dict(options, bare=bare)) for bare in (False, True))
-        rows[name] = measure(answers, none)
+    options = dict(
+        type=Surrounded,
+        change=CHANGES[DRAWN],
+        tissue=[],
+        bare=False,
+        count=scenes,
+        pipeline=config.predict_pipeline,
+    )
+    kinds = {name: dict(options, change=change) for name, change in CHANGES.items()}
+    kinds[REAL] = dict(options, tissue=list(tissue.values()))
+    rows, drawn = {}, []
+    for name, kind in kinds.items():
+        answers = predictions(model, kind)
+        records = [to_record(sample.to_dict()) for sample in answers]
+        drawn = drawn or records
+        rows[name] = measure(answers, records, predictions(model, dict(kind, bare=True)))
+        rows[name]['gain'] = paired_bootstrap(records, drawn, 'tip/acc@10um')
         print(name, rows[name], flush=True)
-    _draw(options, answers, run / 'surroundings.jpg')
+    _draw(DATASETS.build(kinds[REAL]), records, run / 'surroundings.jpg')
     found = dict(
         run=name_of(run),
         scenes=scenes,
-        backgrounds=len(tissue),
+        backgrounds={name: sha256_of(folder / name) for name in tissue},
         threshold=model.score_threshold,
         device=device_name('cpu'),
         date=datetime.date.today().isoformat(),
         rows=rows,
     )
-    (HERE / 'results' / 'surroundings.json').write_text(json.dumps(found, indent=1) + '\n')
+    path = HERE / 'results' / f'surroundings_{found["run"]}.json'
+    path.write_text(json.dumps(found, indent=1) + '\n')
     rewrite(HERE / 'README.md', 'surroundings', to_markdown(found))
 
 
-def measure(answers: list, bare: list) -> dict:
+def measure(answers: list, records: list[TipRecord], bare: list) -> dict:
     """Return what is found, and what is found where there is nothing to find."""
-    records = [to_record(sample.to_dict()) for sample in answers]
     everything, seen = summarise(records), by_cnr(records)['>=1']
+    judged = calibration.judge(answers)
     return dict(
         tips=sum(int((record.cnr >= 1).sum()) for record in records),
         seen={key: seen[key] for key in KEYS},
         all={key: everything[key] for key in (*KEYS, *CHOICE)},
-        interval=bootstrap(records, 'tip/acc@10um'),
+        calibration_error=calibration.calibration_error(judged.scores, judged.correct),
+        coverage=calibration.coverage(judged),
+        unfamiliar=100.0 * sum(sample.novelty > 1 for sample in answers) / len(answers),
         ghosts=summarise([to_record(sample.to_dict()) for sample in bare])['open/ghosts_per_image'],
     )
 
 
-def _draw(options: dict, answers: list, path: Path) -> None:
-    dataset = DATASETS.build(dict(options, bare=False))
-    chosen = np.linspace(0, len(answers) - 1, SHOWN).round().astype(int)
-    records = {int(i): to_record(answers[i].to_dict()) for i in chosen}
-    tiles = [draw_record(dataset[i], record, str(i), zoom=1) for i, record in records.items()]
+def _draw(dataset: Surrounded, records: list[TipRecord], path: Path) -> None:
+    chosen = np.linspace(0, len(records) - 1, SHOWN).round().astype(int)
+    tiles = [draw_record(dataset[int(i)], records[i], str(i), zoom=1) for i in chosen]
     write_picture(path, contact_sheet(tiles, columns=4))
 
 
 def to_markdown(found: dict) -> str:
     """Return the table."""
     lines = [
-        f'{found["run"]}, {found["scenes"]} scenes of `{SUBSET}`, {found["backgrounds"]} real '
+        f'{found["run"]}, {found["scenes"]} scenes of `{SUBSET}`, {len(found["backgrounds"])} real '
         f'backgrounds; answers from a score of {found["threshold"]:g}; {found["device"]}; '
         f'{found["date"]}.',
         '',
-        '| surroundings | tips of CNR >= 1 | within 3 um, % | 5 | 10 | median, um '
-        '| all tips: 10 (95 %) | found within 5 um, % | of the answers right, % '
-        '| ghosts a frame without pipettes |',
-        '|---' * 10 + '|',
+        '| surroundings | tips of CNR >= 1 | within 3 um, % | 5 | 10 | median, um | all tips: 10 '
+        '| more than as drawn (95 %) | found within 5 um, % | of the answers right, % '
+        '| ghosts a frame without pipettes | ECE | 90 % ellipse holds | unfamiliar, % |',
+        '|---' * 14 + '|',
     ]
     for name, row in found['rows'].items():
-        seen, low_high = row['seen'], '{:.1f} to {:.1f}'.format(*row['interval'])
-        shares = ' | '.join(f'{seen[key]:.1f}' for key in KEYS[:3])
-        choice = ' | '.join(f'{row["all"][key]:.1f}' for key in CHOICE)
-        lines.append(
-            f'| {name} | {row["tips"]} | {shares} | {seen["tip/median_um"]:.2f} '
-            f'| {row["all"]["tip/acc@10um"]:.1f} ({low_high}) | {choice} | {row["ghosts"]:.3f} |'
-        )
+        seen, everything = row['seen'], row['all']
+        cells = [
+            name,
+            row['tips'],
+            *(f'{seen[key]:.1f}' for key in KEYS[:3]),
+            f'{seen["tip/median_um"]:.2f}',
+            f'{everything["tip/acc@10um"]:.1f}',
+            '-' if name == DRAWN else '{:+.1f} ({:.1f} to {:.1f})'.format(*row['gain']),
+            *(f'{everything[key]:.1f}' for key in CHOICE),
+            f'{row["ghosts"]:.3f}',
+            f'{row["calibration_error"]:.3f}',
+            f'{row["coverage"]:.2f}',
+            f'{row["unfamiliar"]:.1f}',
+        ]
+        lines.append(f'| {" | ".join(map(str, cells))} |')
     return '\n'.join(lines)
 
 

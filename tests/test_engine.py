@@ -23,6 +23,7 @@ from pipedet.engine.checkpoint import (
     sweep,
 )
 from pipedet.engine.loops import iteration_seed
+from pipedet.models.large_kernels import LargeKernelBlock
 from pipedet.models.parts import unwrap
 
 TINY = Path(__file__).parent.parent / 'configs' / '_base_' / 'tiny.py'
@@ -288,11 +289,16 @@ def test_weights_round_trip_and_strangers_are_refused(tmp_path):
         load_weights(path, other)
 
 
-def test_weights_of_another_model_do_not_grow(tmp_path):
+def test_weights_go_into_a_model_of_more_large_kernels_and_into_no_other(tmp_path):
     path = tmp_path / 'model.safetensors'
-    save_weights(path, torch.nn.Linear(3, 2))
-    same = torch.nn.Linear(3, 2)
-    assert load_grown(path, same) == []
+    small, deep = (
+        torch.nn.Sequential(*(LargeKernelBlock(channels=4, side=3) for _ in range(n))).eval()
+        for n in (1, 2)
+    )
+    save_weights(path, small)
+    maps = torch.randn(1, 4, 8, 8)
+    assert load_grown(path, deep) == ['1']
+    assert torch.allclose(deep(maps), small(maps))
     with pytest.raises(RuntimeError, match='another model'):
         load_grown(path, torch.nn.Linear(4, 2))
 

@@ -47,20 +47,20 @@ SCENES = dict(
 )
 
 
-def write_run(folder, seed, data=None, **changes):
+def write_run(folder, seed, origin='before', **changes):
     torch.manual_seed(seed)
     folder.mkdir()
-    config = Config(dict(model=MODEL | changes, train_dataloader=dict(dataset=SCENES)))
+    loader = dict(dataset=SCENES)
+    config = Config(dict(model=MODEL | changes, train_dataloader=loader, load_from=origin))
     save_weights(folder / 'model.safetensors', build_detector(config.model))
     config.dump(folder / 'config.py')
-    if data:
-        (folder / 'data.json').write_text(json.dumps(dict(train=data)))
-        (folder / 'train.json').write_text('{"samples_seen": 64}')
+    (folder / 'data.json').write_text(json.dumps(dict(train=f'stream {seed}')))
+    (folder / 'train.json').write_text('{"samples_seen": 64}')
     return folder
 
 
 def test_weights_are_the_mean_and_the_records_stay(tmp_path):
-    runs = [write_run(tmp_path / str(seed), seed, data=f'stream {seed}') for seed in range(3)]
+    runs = [write_run(tmp_path / str(seed), seed) for seed in range(3)]
     main(['soup', *map(str, runs), '--out', str(tmp_path / 'soup'), '--scenes', '4'])
     models = []
     for folder in (*runs, tmp_path / 'soup'):
@@ -101,9 +101,21 @@ def test_moments_are_those_of_the_scenes(tmp_path):
         assert torch.allclose(value.float(), first[name].float(), atol=1e-5), name
 
 
-def test_other_models_do_not_mix(tmp_path):
+def test_what_has_no_mean_is_refused(tmp_path):
     first = write_run(tmp_path / 'first', 1)
     other = write_run(tmp_path / 'other', 2, max_tips=8)
-    for runs, message in (([first], 'two runs or more'), ([first, other], 'holds another model')):
+    elsewhere = write_run(tmp_path / 'elsewhere', 3, origin='another')
+    nowhere = [write_run(tmp_path / name, 4, origin=None) for name in ('left', 'right')]
+    stopped, calibrated = (write_run(tmp_path / name, 5) for name in ('stopped', 'calibrated'))
+    (stopped / 'train.json').unlink()
+    (calibrated / 'calibration.json').write_text('{}')
+    for runs, message in (
+        ([first], 'two runs or more'),
+        ([first, other], 'holds another model'),
+        ([first, elsewhere], 'began with another, .*first with before'),
+        (nowhere, 'began with random weights'),
+        ([first, stopped], 'stopped is no training that is done'),
+        ([first, calibrated], 'calibrated is no training that is done'),
+    ):
         with pytest.raises(SystemExit, match=message):
             main(['soup', *map(str, runs), '--out', str(tmp_path / 'out')])

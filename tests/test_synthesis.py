@@ -115,7 +115,9 @@ def test_fibres_are_as_many_as_their_field_has_zeros():
 
 
 def test_gradients_of_a_padded_batch_are_finite():
-    drawn = [d.scene for r, n in (('crowded', 2), ('standard', 4)) for d in scenes(r, n)]
+    drawn = [
+        d.scene for r, n in (('crowded', 2), ('standard', 4), ('neuropil', 2)) for d in scenes(r, n)
+    ]
     scene = stack(drawn)
     tip = scene.pipettes.tip.requires_grad_()
     (gradient,) = torch.autograd.grad(render(scene, (64, 64)).square().sum(), tip)

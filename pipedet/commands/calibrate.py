@@ -23,6 +23,7 @@ from pipedet.registry import DATASETS
 from pipedet.structures import TipDataSample, split_unread
 
 BATCH = 16
+CALIBRATION = 'calibration.json'  # what was found
 # The stream that chose nothing else; training has another seed, the frozen sets a third.
 SEED = 400
 # Once scores are chances: a robot is to follow what is answered, so that a ghost costs more than a
@@ -57,7 +58,7 @@ def run(args: argparse.Namespace) -> None:
     model.score_threshold, model.answer = LIKELY, (1.0, 0.0)
     model.head.score, model.head.spread = (1.0, 0.0), 1.0
 
-    scenes = stream_like(config.val_dataloader.dataset, args.scenes)
+    scenes = stream_like(config.val_dataloader.dataset, args.scenes, SEED)
     described = DATASETS.build(scenes).describe()
     print(f'calibrates {weights} on {described}')
     summaries = _summaries(model, config, args.scenes)
@@ -86,7 +87,7 @@ def run(args: argparse.Namespace) -> None:
         before=_measure(judged),
         after=_measure(calibrated),
     )
-    (out / 'calibration.json').write_text(json.dumps(found, indent=1) + '\n')
+    (out / CALIBRATION).write_text(json.dumps(found, indent=1) + '\n')
     print(json.dumps(found, indent=1))
 
 
@@ -110,7 +111,7 @@ def _fit_confidence(answers: list[TipDataSample]) -> tuple[float, float]:
 @torch.no_grad()
 def _summaries(model: TipNet, config: Config, count: int) -> torch.Tensor:
     """Return what novelty is judged by, of new scenes as the network was trained on."""
-    stream = stream_like(config.train_dataloader.dataset, count)
+    stream = stream_like(config.train_dataloader.dataset, count, SEED)
     loader = DataLoader(DATASETS.build(stream), batch_size=BATCH, collate_fn=pseudo_collate)
     readable = (split_unread(batch)[0] for batch in loader)
     batches = (model.data_preprocessor(b)['inputs'] for b in readable if b['data_samples'])
@@ -119,9 +120,9 @@ def _summaries(model: TipNet, config: Config, count: int) -> torch.Tensor:
     return summaries[torch.randperm(len(summaries), generator=torch.Generator().manual_seed(SEED))]
 
 
-def stream_like(dataset: dict, count: int) -> dict:
+def stream_like(dataset: dict, count: int, seed: int) -> dict:
     """Return so many new scenes like those of a dataset; labelled images as they are."""
-    return dict(dataset, length=count, seed=SEED, keep=1) if 'recipes' in dataset else dataset
+    return dict(dataset, length=count, seed=seed, keep=1) if 'recipes' in dataset else dataset
 
 
 def _measure(judged: calibration.Judged) -> dict:

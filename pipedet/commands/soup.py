@@ -2,7 +2,8 @@
 
 Trainings that go on from one set of weights, on other scenes each, end in one valley of the loss,
 and its middle is lower than where any of them stopped (Wortsman et al. 2022, arXiv 2203.05482).
-Reads the runs, writes a folder of the same shape, to calibrate, test or predict with.
+Without that beginning a mean is of nothing. Reads the runs, writes a folder of the same shape, to
+calibrate, test or predict with.
 """
 
 import argparse
@@ -15,13 +16,17 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
 
-from pipedet.commands.calibrate import BATCH, stream_like
+from pipedet.commands.calibrate import BATCH, CALIBRATION, stream_like
 from pipedet.commands.members import keep_records, shared_config
+from pipedet.commands.train import RECORD
 from pipedet.engine.checkpoint import WEIGHTS, load_weights, newest_weights, save_weights
 from pipedet.engine.cpu import tune_cpu
+from pipedet.models.novelty import Novelty
 from pipedet.models.tip_detector import TipDetector, build_detector
 from pipedet.registry import DATASETS
 from pipedet.structures import split_unread
+
+SEED = 500  # neither that of a training nor of what calibrates it
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Average and write."""
     config = shared_config(args.runs)
+    _check_kinship(args.runs)
     tune_cpu()
     model = build_detector(config.model)
     states = []
@@ -43,6 +49,9 @@ def run(args: argparse.Namespace) -> None:
         load_weights(newest_weights(folder), model)
         states.append({name: value.clone() for name, value in model.state_dict().items()})
     model.load_state_dict(mean_state(states))
+    for module in model.modules():
+        if isinstance(module, Novelty):
+            module.forget()
     retake_moments(model, config, args.scenes)
     args.out.mkdir(parents=True, exist_ok=True)
     config.work_dir = str(args.out)
@@ -50,6 +59,20 @@ def run(args: argparse.Namespace) -> None:
     save_weights(args.out / WEIGHTS, model)
     keep_records(args.runs, args.out)
     print(f'{len(args.runs)} runs in {args.out}: pipedet test {args.out / "config.py"}')
+
+
+def _check_kinship(folders: list[Path]) -> None:
+    """Raise ValueError unless the runs are done and began with the same weights."""
+    origins = [Config.fromfile(folder / 'config.py').get('load_from') for folder in folders]
+    for folder, origin in zip(folders, origins, strict=True):
+        if origin is None or origin != origins[0]:
+            raise ValueError(
+                f'{folder} began with {origin or "random weights"}, {folders[0]} with '
+                f'{origins[0] or "random weights"}: only trainings that go on from the same '
+                'weights (load_from) have a mean; of others take an ensemble'
+            )
+        if (folder / CALIBRATION).is_file() or not (folder / RECORD).is_file():
+            raise ValueError(f'{folder} is no training that is done: give the folder it wrote')
 
 
 def mean_state(states: list[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -75,7 +98,7 @@ def retake_moments(model: TipDetector, config: Config, count: int) -> None:
         layer.reset_running_stats()
         layer.momentum = None  # each batch counts alike
         layer.train()
-    stream = stream_like(config.train_dataloader.dataset, count)
+    stream = stream_like(config.train_dataloader.dataset, count, SEED)
     for batch in DataLoader(DATASETS.build(stream), batch_size=BATCH, collate_fn=pseudo_collate):
         readable = split_unread(batch)[0]
         if readable['data_samples']:

@@ -60,13 +60,11 @@ def grow(model: nn.Module, state: dict[str, Tensor]) -> list[str]:
     Returns:
         The names of the new blocks.
     """
-    new = {
-        name: block
-        for name, block in model.named_modules()
-        if isinstance(block, LargeKernelBlock)
-        and not any(key.startswith(f'{name}.') for key in state)
-    }
-    for name, block in new.items():
-        block.begin_as_identity()
-        state.update(block.state_dict(prefix=f'{name}.'))
-    return list(new)
+    new = []
+    for name, block in model.named_modules():
+        prefix = f'{name}.' if name else ''
+        if isinstance(block, LargeKernelBlock) and not any(k.startswith(prefix) for k in state):
+            block.begin_as_identity()
+            state.update(block.state_dict(prefix=prefix))
+            new.append(name)
+    return new

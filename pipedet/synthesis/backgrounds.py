@@ -186,7 +186,11 @@ def _holes(rng: np.random.Generator, n: int, pixel_size_um: float) -> Blobs:
 
 
 def _neuropil(rng: np.random.Generator) -> Neuropil:
-    """A felt of fibres, of a few pixels each, that is denser in some places."""
+    """A felt of fibres that is denser in some places.
+
+    Wavelengths are pixels, whatever the pixel size: how thick a fibre looks is a matter of labels
+    and optics, and all of it is wanted.
+    """
     finest = rng.uniform(6, 18)
     spread = np.pi if rng.random() < 0.5 else rng.uniform(0.3, 1.5)  # fibres may run one way
     return Neuropil(

@@ -22,7 +22,7 @@ class Recipe:
         intruder: probability of a shaft that crosses the field, its tip outside.
         min_cnr: scenes with a tip below this are drawn again.
         relief: whether brightfield is differential interference contrast, on tissue.
-        neuropil: whether the tissue between cells is a felt of fibres.
+        neuropil: whether two-photon tissue has fibres, pieces of cells and holes of vessels.
     """
 
     modality: str = 'twophoton'
@@ -49,16 +49,16 @@ RECIPES = {
         counts=(0.05, 0.15, 0.18, 0.18, 0.18, 0.08, 0.06, 0.06, 0.06),
         contrast=(0.5, 3.0),
     ),
-    # Labelled neuropil, in which the frozen sets have none: bright cells and holes of vessels in a
-    # felt of fibres.
+    # The same within what a head of four slots can answer.
+    'rig': replace(_standard, counts=(0.06, 0.2, 0.22, 0.26, 0.26), contrast=(0.5, 3.0)),
+    # What the frozen sets have none of: a felt of fibres between the cells, bright pieces of those
+    # that the plane cuts, round holes where it cuts vessels.
     'neuropil': replace(
         _standard,
         counts=(0.15, 0.2, 0.2, 0.2, 0.15, 0.1),
         contrast=(0.5, 3.0),
         neuropil=True,
     ),
-    # The same as `training` within what a head of four slots can answer.
-    'rig': replace(_standard, counts=(0.06, 0.2, 0.22, 0.26, 0.26), contrast=(0.5, 3.0)),
     'empty': replace(_standard, counts=(1.0,), intruder=0.5),
     'crowded': replace(_standard, counts=(0.0, 0.0, 0.0, 0.0, 0.0, 0.25, 0.25, 0.25, 0.25)),
     'brightfield': replace(

@@ -79,7 +79,7 @@ class Neuropil:
     grain: Waves  # cut ends and spines
     patches: Waves  # where there is more of both
     strength: Tensor  # (B,), share of the brightness; 0: none
-    width: Tensor  # (B,), of a fibre, in units of the web's own amplitude
+    width: Tensor  # (B,), of a fibre, in values of the web
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """An endless, addressable stream: the scene at (recipe, seed, epoch, index) is always the same."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -8,7 +9,7 @@ import torch
 
 from pipedet.synthesis.difficulty import contrast_to_noise
 from pipedet.synthesis.recipes import RECIPES
-from pipedet.synthesis.render import render
+from pipedet.synthesis.render import render_at
 from pipedet.synthesis.sample import MARGIN, SIZE, sample_scene, sample_session
 from pipedet.synthesis.scene import Scene
 from pipedet.synthesis.sensor import expose
@@ -48,11 +49,17 @@ class LabelledScene:
         """Return the same scene at another time; a tip may have entered or left the frame."""
         return replace(self, scene=self.scene.at(seconds))
 
-    def capture(self, frame: int = 0) -> np.ndarray:
-        """Return the image, (H, W) uint8 or uint16; every frame has noise of its own."""
+    def capture(self, frame: int = 0, light: Callable[..., torch.Tensor] = render_at) -> np.ndarray:
+        """Return the image, (H, W) uint8 or uint16; every frame has noise of its own.
+
+        Args:
+            frame: which exposure.
+            light: what gives the expected brightness, of a scene, rows and columns.
+        """
         seed = np.random.SeedSequence([*self.address, frame, _NOISE]).generate_state(1)[0]
         noise = torch.Generator().manual_seed(int(seed))
-        return expose(self.scene, render(self.scene, (SIZE, SIZE)), noise)[0]
+        axis = torch.arange(SIZE, dtype=torch.float32)[None]
+        return expose(self.scene, light(self.scene, axis, axis), noise)[0]
 
 
 def draw_scene(recipe: str, *, seed: int, epoch: int, index: int) -> LabelledScene:
