@@ -219,7 +219,8 @@ def _trainings(run: Path) -> list[dict]:
     members = run / MEMBERS
     if members.is_file():
         records = json.loads(members.read_text())
-        note = f'what ships is the mean of the weights of these {len(records)} (`pipedet soup`)'
+        note = f'what ships is the mean of the weights of these {len(records)}'
+        note += ' and of those before them' * records[0]['with_origin'] + ' (`pipedet soup`)'
         own = [_said(record, record['data'], note) for record in records]
     else:
         own = [_training(run)]

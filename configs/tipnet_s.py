@@ -32,7 +32,7 @@ model = dict(
         pretrained=False,
         contrast_radii=(4, 16),
         patch_stem=True,
-        large_kernels=((), (9,), (13, 13)),  # 36 and 104 px to either side
+        large_kernels=((7,), (9,), (13, 13, 13)),  # 14, 36 and 104 px to either side
         equivariant=True,
     ),
     head=dict(
@@ -50,7 +50,7 @@ model = dict(
 )
 train_dataloader.update(batch_size=16, num_workers=0, persistent_workers=False)
 train_dataloader.dataset.update(
-    recipes=dict(training=0.7, brightfield=0.2, slice=0.1),
+    recipes=dict(training=0.45, neuropil=0.25, brightfield=0.2, slice=0.1),
     length=4800,
     keep=2,
     pipeline=[

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from mmengine.config import Config
+from safetensors.torch import load_file
 from torch import nn
 
 from pipedet.cli import main
@@ -71,7 +72,20 @@ def test_weights_are_the_mean_and_the_records_stay(tmp_path):
         mean = torch.stack([own[name] for own in models[:3]]).mean(dim=0)
         assert torch.allclose(value, mean, atol=1e-6), name
     members = json.loads((tmp_path / 'soup' / 'members.json').read_text())
-    assert members[1] == dict(run='1', data='stream 1', samples_seen=64)
+    assert members[1] == dict(run='1', data='stream 1', samples_seen=64, with_origin=False)
+
+
+def test_the_weights_that_runs_began_with_can_be_counted_in(tmp_path):
+    before = write_run(tmp_path / 'before', 7)
+    origin = str(before / 'model.safetensors')
+    runs = [write_run(tmp_path / str(seed), seed, origin=origin) for seed in range(2)]
+    out = tmp_path / 'soup'
+    main(['soup', *map(str, runs), '--with-origin', '--out', str(out), '--scenes', '4'])
+    weights = [load_file(folder / 'model.safetensors') for folder in (*runs, before, out)]
+    name = next(key for key in weights[0] if key.endswith('weight') and weights[0][key].dim() == 4)
+    mean = torch.stack([own[name] for own in weights[:3]]).mean(dim=0)
+    assert torch.allclose(weights[3][name], mean, atol=1e-6)
+    assert all(r['with_origin'] for r in json.loads((out / 'members.json').read_text()))
 
 
 def test_the_mean_of_what_counts_is_no_fraction():

@@ -26,9 +26,9 @@ def shared_config(folders: list[Path]) -> Config:
     return configs[0]
 
 
-def keep_records(folders: list[Path], out: Path) -> None:
-    """Write what the runs say of their training beside what was made of them."""
-    records = [_training_of(folder) for folder in folders]
+def keep_records(folders: list[Path], out: Path, **about: bool) -> None:
+    """Write what the runs say of their training, and more about them, beside what they became."""
+    records = [_training_of(folder) | about for folder in folders]
     (out / MEMBERS).write_text(json.dumps(records, indent=1) + '\n')
 
 

@@ -19,12 +19,19 @@ from torch.utils.data import DataLoader
 from pipedet.commands.calibrate import BATCH, CALIBRATION, stream_like
 from pipedet.commands.members import keep_records, shared_config
 from pipedet.commands.train import RECORD
-from pipedet.engine.checkpoint import WEIGHTS, load_weights, newest_weights, save_weights
+from pipedet.engine.checkpoint import (
+    WEIGHTS,
+    load_grown,
+    load_weights,
+    newest_weights,
+    save_weights,
+)
 from pipedet.engine.cpu import tune_cpu
 from pipedet.models.novelty import Novelty
 from pipedet.models.tip_detector import TipDetector, build_detector
 from pipedet.registry import DATASETS
 from pipedet.structures import split_unread
+from pipedet.zoo import weights_of
 
 SEED = 500  # neither that of a training nor of what calibrates it
 
@@ -33,6 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument('runs', type=Path, nargs='+', help='folders of runs of one config')
     parser.add_argument('--out', type=Path, required=True, help='folder to write')
+    parser.add_argument(
+        '--with-origin',
+        action='store_true',
+        help='count in the weights that they began with: what they could keeps its weight',
+    )
     parser.add_argument(
         '--scenes', type=int, default=640, help='to take the moments of batches from [640]'
     )
@@ -48,6 +60,9 @@ def run(args: argparse.Namespace) -> None:
     for folder in args.runs:
         load_weights(newest_weights(folder), model)
         states.append({name: value.clone() for name, value in model.state_dict().items()})
+    if args.with_origin:  # Wortsman et al. 2022 (WiSE-FT, arXiv 2109.01903)
+        load_grown(weights_of(config.load_from), model)
+        states.append(model.state_dict())
     model.load_state_dict(mean_state(states))
     for module in model.modules():
         if isinstance(module, Novelty):
@@ -57,7 +72,7 @@ def run(args: argparse.Namespace) -> None:
     config.work_dir = str(args.out)
     config.dump(args.out / 'config.py')
     save_weights(args.out / WEIGHTS, model)
-    keep_records(args.runs, args.out)
+    keep_records(args.runs, args.out, with_origin=args.with_origin)
     print(f'{len(args.runs)} runs in {args.out}: pipedet test {args.out / "config.py"}')
 
 
