@@ -33,16 +33,6 @@ def card_of(found: dict) -> str:
         lines.append(_row(name, row))
         if 'CNR >= 1' in row:
             lines.append(_row(f'{name}, CNR >= 1', row['CNR >= 1']))
-    heights = [
-        f'{name} {row["height_error_um"]:.1f} ({row["height_error_of_zero_um"]:.1f})'
-        for name, row in found['sets'].items()
-        if 'height_error_um' in row
-    ]
-    answers = [
-        f'{name} {row["count_right"]:.1f}, {row["right"]:.1f} ({row["confidence_error"]:.3f})'
-        for name, row in found['sets'].items()
-        if 'right' in row
-    ]
     standard = found['sets']['standard']
     parts = '; '.join(
         f'{part} {value:.1f}'
@@ -65,6 +55,33 @@ def card_of(found: dict) -> str:
         '|---|---|---|---|',
         *map(_choice, found['thresholds']),
         '',
+        *_surety(found['sets']),
+        '**Limits.** Pixels of 0.5 to 1 um; others are scaled to that, and of an image without a '
+        'scale the shorter side is taken to be 256 pixels of about 0.75 um. Faint tips (CNR < 1) '
+        'are often missed. Heights are learned in brightfield only; trust them where they beat the '
+        'brackets (how fast a look changes with height is a matter of the optics, of which one '
+        'image does not tell). The scores are chances on scenes like those of training; on another '
+        'rig check them before a robot moves. An image unlike those of training is not answered '
+        '(`abstained`), but not every such image is noticed: see Pipette-C in benchmarks/.',
+        '',
+    ]
+    return '\n'.join(lines)
+
+
+def _surety(sets: dict[str, dict]) -> list[str]:
+    """Return what is known of whole answers, of the surest, and of heights."""
+    heights = [
+        f'{name} {row["height_error_um"]:.1f} ({row["height_error_of_zero_um"]:.1f})'
+        for name, row in sets.items()
+        if 'height_error_um' in row
+    ]
+    answers = [
+        f'{name} {row["count_right"]:.1f}, {row["right"]:.1f} ({row["confidence_error"]:.3f})'
+        for name, row in sets.items()
+        if 'right' in row
+    ]
+    standard = sets['standard']
+    return [
         'Images with as many answers as tips, %; of those with a scale the ones with every tip '
         'within 10 um and nothing else, %; and in brackets how far the `confidence` in that is off '
         'on average: '
@@ -80,16 +97,7 @@ def card_of(found: dict) -> str:
         'Mean error of the height, um, and in brackets that of answering 0 always: '
         f'{"; ".join(heights) or "not measured"}.',
         '',
-        '**Limits.** Pixels of 0.5 to 1 um; others are scaled to that, and of an image without a '
-        'scale the shorter side is taken to be 256 pixels of about 0.75 um. Faint tips (CNR < 1) '
-        'are often missed. Heights are learned in brightfield only; trust them where they beat the '
-        'brackets (how fast a look changes with height is a matter of the optics, of which one '
-        'image does not tell). The scores are chances on scenes like those of training; on another '
-        'rig check them before a robot moves. An image unlike those of training is not answered '
-        '(`abstained`), but not every such image is noticed: see Pipette-C in benchmarks/.',
-        '',
     ]
-    return '\n'.join(lines)
 
 
 def summary_of(found: dict) -> str:

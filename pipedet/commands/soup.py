@@ -1,9 +1,9 @@
 """Average the weights of trainings that began with the same ones: one network, as fast as each.
 
 Trainings that go on from one set of weights, on other scenes each, end in one valley of the loss,
-and its middle is lower than where any of them stopped (Wortsman et al. 2022, arXiv 2203.05482).
-Without that beginning a mean is of nothing. Reads the runs, writes a folder of the same shape, to
-calibrate, test or predict with.
+and its middle is often better than where any of them stopped (Wortsman et al. 2022, arXiv
+2203.05482); without that beginning a mean is of nothing. Reads the runs, writes a folder of the
+same shape, to calibrate, test or predict with.
 """
 
 import argparse
