@@ -57,11 +57,8 @@ def without(*names: str) -> Callable[[Scene], Scene]:
     """Return what takes parts of the background out of a scene."""
 
     def change(scene: Scene) -> Scene:
-        parts = {name: getattr(scene, name) for name in names}
-        dark = {name: torch.zeros_like(part.amplitude) for name, part in parts.items()}
-        return replace(
-            scene, **{name: replace(part, amplitude=dark[name]) for name, part in parts.items()}
-        )
+        parts = ((name, getattr(scene, name)) for name in names)
+        return replace(scene, **{name: replace(p, amplitude=0 * p.amplitude) for name, p in parts})
 
     return change
 
