@@ -114,6 +114,18 @@ def test_fibres_are_as_many_as_their_field_has_zeros():
     assert peaks == 10 and ratio.max() == pytest.approx(1.5, abs=0.01)
 
 
+def test_a_sessions_fibres_are_of_one_label_and_none_is_thinner_than_pixels_show():
+    pieces = [draw_scene('neuropil', seed=5, epoch=0, index=i).scene.neuropil for i in range(40)]
+    sessions = [pieces[i : i + SCENES_PER_SESSION] for i in range(0, 40, SCENES_PER_SESSION)]
+    for own in sessions:
+        assert len({float(felt.strength) for felt in own}) == 1
+    assert len({float(own[0].strength) for own in sessions}) == len(sessions)
+    for felt in pieces:
+        web = felt.web
+        steepness = (web.amplitude.square() * (web.kx.square() + web.ky.square())).sum() / 2
+        assert float(felt.width / steepness.sqrt()) >= 0.5 - 1e-6
+
+
 def test_gradients_of_a_padded_batch_are_finite():
     drawn = [
         d.scene for r, n in (('crowded', 2), ('standard', 4), ('neuropil', 2)) for d in scenes(r, n)

@@ -3,10 +3,11 @@
 import numpy as np
 import torch
 
-from pipedet.synthesis.recipes import Recipe
+from pipedet.synthesis.recipes import REFERENCE_UM, Recipe
 from pipedet.synthesis.scene import Blobs, Neuropil, Waves
 
 SIZE = 256
+_THINNEST = 0.5  # sigma of a fibre, pixels: thinner ones would be seen at some pixels only
 
 
 def sample_sensor(rng: np.random.Generator, recipe: Recipe) -> dict:
@@ -44,7 +45,7 @@ def sample_background(
         drawn,
         tissue=_join(drawn['tissue'], pieces),
         shadows=_join(drawn['shadows'], holes),
-        neuropil=_neuropil(rng),
+        neuropil=_neuropil(rng, stats, REFERENCE_UM / pixel_size_um),
     )
 
 
@@ -185,20 +186,19 @@ def _holes(rng: np.random.Generator, n: int, pixel_size_um: float) -> Blobs:
     return _blobs(x, y, sigma_x, sigma_y, rng.uniform(0.2, 1.2, n))
 
 
-def _neuropil(rng: np.random.Generator) -> Neuropil:
-    """A felt of fibres that is denser in some places.
-
-    Wavelengths are pixels, whatever the pixel size: how thick a fibre looks is a matter of labels
-    and optics, and all of it is wanted.
-    """
-    finest = rng.uniform(6, 18)
+def _neuropil(rng: np.random.Generator, stats: dict, unit: float) -> Neuropil:
+    """A felt of fibres that is denser in some places; wavelengths are given at `REFERENCE_UM`."""
+    finest = rng.uniform(6, 18) * unit
     spread = np.pi if rng.random() < 0.5 else rng.uniform(0.3, 1.5)  # fibres may run one way
+    web = _waves(rng, 1.0, (finest, rng.uniform(2, 6) * finest), spread)
+    # Across a fibre the web goes through 0 with about its rms slope.
+    slope = (0.5 * web.amplitude.square() * (web.kx.square() + web.ky.square())).sum(1).sqrt()
     return Neuropil(
-        web=_waves(rng, 1.0, (finest, rng.uniform(2, 6) * finest), spread),
-        grain=_waves(rng, rng.uniform(0.1, 0.6), (4, 16), np.pi),
-        patches=_waves(rng, rng.uniform(0.5, 3), (60, 300), np.pi),
-        strength=torch.tensor([rng.uniform(0.05, 0.7)], dtype=torch.float32),
-        width=torch.tensor([rng.uniform(0.1, 0.5)], dtype=torch.float32),
+        web=web,
+        grain=_waves(rng, rng.uniform(0.1, 0.6), (4 * unit, 16 * unit), np.pi),
+        patches=_waves(rng, rng.uniform(0.5, 3), (60 * unit, 300 * unit), np.pi),
+        strength=torch.tensor([stats['felt']], dtype=torch.float32),
+        width=(_THINNEST * slope).clamp(min=stats['fibre']),
     )
 
 
