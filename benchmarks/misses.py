@@ -10,7 +10,6 @@ the marks in README.md, and pictures/misses.jpg.
 import argparse
 import datetime
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -82,10 +81,8 @@ def _by_source(run: Path) -> dict:
 def _look(scene: Scene, k: int) -> dict[str, float]:
     """Return what may hide the tip of pipette k, from the expected image within 8 px of it."""
     xs, ys, inside = neighbourhood(scene.pipettes.tip[:, k])
-    nobody = torch.zeros_like(scene.pipettes.presence)
-    empty = replace(scene, pipettes=replace(scene.pipettes, presence=nobody))
     there, without, bare = (
-        render_at(one, ys, xs)[:, inside] for one in (scene, scene.without(k), empty)
+        render_at(one, ys, xs)[:, inside] for one in (scene, scene.without(k), scene.bare())
     )
     full = (1 - float(scene.sensor.offset)) / float(scene.sensor.gain)  # what fills the scale
     return dict(

@@ -120,8 +120,7 @@ class Surrounded(FrozenPipettes):
             light = self._before_tissue(index)
             cnr = contrast_to_noise(scene, light)[0, drawn.labelled].numpy()
         if self.bare:
-            presence = torch.zeros_like(scene.pipettes.presence)
-            scene = replace(scene, pipettes=replace(scene.pipettes, presence=presence))
+            scene = scene.bare()
         image = replace(drawn, scene=scene).capture(light=light)
         results = describe_scene(drawn, image, self.subset, index)
         results['tip_fields']['cnr'] = cnr

@@ -10,6 +10,7 @@ from mmengine.structures import InstanceData
 from pipedet.evaluation import calibration
 from pipedet.models import PeakFocalLoss, TimmPyramid, TipHead, TipNet
 from pipedet.models.heatmaps import draw_gaussians
+from pipedet.models.losses import quality_focal
 from pipedet.models.novelty import Novelty
 from pipedet.models.tip_head import Unread, covariance
 from pipedet.structures import TipDataSample
@@ -161,6 +162,37 @@ def test_images_without_tips_train_and_all_parts_learn():
         sum(losses.values()).backward()
         assert all(value.isfinite() for value in losses.values())
     assert all(w.grad is not None and w.grad.isfinite().all() for w in model.parameters())
+
+
+def test_a_network_learns_what_its_teacher_says_and_keeps_nothing_of_it():
+    torch.manual_seed(0)
+    student, teacher = detector().train(), detector()
+    inputs, samples = torch.randn(2, 1, 64, 64), [sample(direction=directions())] * 2
+    alone = student(inputs, samples, mode='loss')
+    names = student.state_dict().keys()
+
+    student.learn_from(teacher, share=0.5)
+    taught = student(inputs, samples, mode='loss')
+    assert float(taught['loss_heatmap']) == pytest.approx(0.5 * float(alone['loss_heatmap']))
+    assert float(taught['loss_taught']) > 0
+    assert student.state_dict().keys() == names  # the teacher is no part of it
+    taught['loss_taught'].backward()
+    assert all(weight.grad is None for weight in teacher.parameters())
+    assert student.head.heat[-1].weight.grad.abs().sum() > 0
+    assert student.head.describe[-1].weight.grad.abs().sum() == 0  # it teaches the heatmap alone
+
+    assert 'loss_taught' not in student.eval()(inputs, samples, mode='loss')  # labels validate
+    coarse = detector()
+    coarse.head.stride = 8
+    with pytest.raises(ValueError, match='every 8 px'):
+        student.learn_from(coarse, share=0.5)
+
+
+def test_who_agrees_with_the_teacher_has_nothing_to_learn():
+    logits = torch.linspace(-8, 8, 33)
+    assert float(quality_focal(logits, logits.sigmoid())) == pytest.approx(0, abs=1e-9)
+    nearer, farther = (float(quality_focal(logits + far, logits.sigmoid())) for far in (0.5, 1))
+    assert 0 < nearer < farther
 
 
 def test_fields_turn_back_with_the_image():

@@ -27,7 +27,7 @@ from pipedet.engine.checkpoint import (
     save_weights,
 )
 from pipedet.engine.cpu import tune_cpu
-from pipedet.models.novelty import Novelty
+from pipedet.models.novelty import forget_the_usual
 from pipedet.models.tip_detector import TipDetector, build_detector
 from pipedet.registry import DATASETS
 from pipedet.structures import split_unread
@@ -64,9 +64,7 @@ def run(args: argparse.Namespace) -> None:
         load_grown(weights_of(config.load_from), model)
         states.append(model.state_dict())
     model.load_state_dict(mean_state(states))
-    for module in model.modules():
-        if isinstance(module, Novelty):
-            module.forget()
+    forget_the_usual(model)
     retake_moments(model, config, args.scenes)
     args.out.mkdir(parents=True, exist_ok=True)
     config.work_dir = str(args.out)

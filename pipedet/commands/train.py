@@ -21,23 +21,16 @@ from pipedet.commands.common import (
     labelled_images,
     load_config,
 )
+from pipedet.commands.start import begin_with_weights, find_teacher
 from pipedet.commands.test import run_test
 from pipedet.datasets import PipetteImages
 from pipedet.engine import TipRunner
 from pipedet.engine.budget import describe_plan, draw_kept, parse_duration, plan
-from pipedet.engine.checkpoint import (
-    WEIGHTS,
-    checkpoints,
-    load_grown,
-    load_part,
-    save_weights,
-)
+from pipedet.engine.checkpoint import WEIGHTS, checkpoints, save_weights
 from pipedet.engine.loops import iteration_seed
-from pipedet.models.novelty import Novelty
 from pipedet.models.parts import count_parameters, unwrap
 from pipedet.registry import DATASETS, MODELS
 from pipedet.visualization import plot_curves
-from pipedet.zoo import weights_of
 
 RECORD = 'train.json'  # of a training that is done
 DATA = 'data.json'  # what it was trained, validated and tested on
@@ -152,7 +145,8 @@ def train(
     if args.resume and is_main_process():  # what was done is not any more
         for name in (WEIGHTS, RECORD):
             (folder / name).unlink(missing_ok=True)
-    _begin_with_weights(runner, first_weights)
+    begin_with_weights(runner, first_weights)
+    find_teacher(runner)
     planned = _announce(runner, budget_s)
     if not args.no_test:
         runner.logger.info('testing comes after that')
@@ -189,21 +183,6 @@ def train(
         raise RuntimeError(
             f'{len(failures)} saves failed, the run is otherwise whole: {failures[-1]}'
         )
-
-
-def _begin_with_weights(runner: TipRunner, first_weights: Path | None) -> None:
-    """Load what the config's `load_from` names, then what the run that came first has trained."""
-    config, model = runner.cfg, unwrap(runner.model)
-    if config.get('load_from'):  # a file, or a model that comes with the package
-        new = load_grown(weights_of(config.load_from), model)
-        for module in model.modules():
-            if isinstance(module, Novelty):
-                module.forget()
-        grown = f'; {len(new)} blocks are new and do nothing yet' if new else ''
-        runner.logger.info(f'starts from the weights in {config.load_from}{grown}')
-    if first_weights is not None:
-        load_part(first_weights, 'generator', model.get_submodule(config.first.part))
-        runner.logger.info(f'{config.first.part}: weights of {first_weights}')
 
 
 def prepare_seeds(config: Config, seed: int | None) -> None:

@@ -16,7 +16,7 @@ from pipedet.engine.stages import Stage
 from pipedet.models.parts import unwrap
 from pipedet.models.tip_detector import TipDetector
 
-PROBE_SAMPLES = 8  # on a CPU time goes with the number of samples, so a few tell
+PROBE_SAMPLES, STEP_SAMPLES = 8, 4  # on a CPU time goes with their number, so a few tell
 
 
 def parse_duration(text: str) -> float:
@@ -109,12 +109,13 @@ def _time_step(loop: StagedTrainLoop, stage: Stage) -> float:
     model = unwrap(loop.runner.model)
     on_cpu = next(model.parameters()).device.type == 'cpu'
     batch = loop.dataloader.batch_size
-    count = min(batch, PROBE_SAMPLES) if on_cpu else batch
+    count = min(batch, STEP_SAMPLES) if on_cpu else batch
     samples = _readable(loop.dataloader.dataset, count)
     kept = {name: value.clone() for name, value in model.named_buffers()}
     model.train_only(stage.parts)
     model.train()
-    _step(model, loop.dataloader.collate_fn(samples[:2] if on_cpu else samples))  # warm-up
+    # The first pass through a shape makes the kernels for it, and takes twice as long.
+    _step(model, loop.dataloader.collate_fn(samples))
     started = time.perf_counter()
     _step(model, loop.dataloader.collate_fn(samples))
     elapsed = time.perf_counter() - started

@@ -1,15 +1,20 @@
 """Detectors of the paper and of the quickstart, assembled from parts."""
 
+from collections.abc import Callable
+
 import torch
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from pipedet.models.losses import quality_focal
 from pipedet.models.novelty import Novelty
 from pipedet.models.symmetry import eight_views, mean_of_views
 from pipedet.models.tip_detector import TipDetector, on_top_of
 from pipedet.models.tip_head import Unread
 from pipedet.registry import MODELS
 from pipedet.structures import TipDataSample
+
+_LIKE_LABELS = 4.0  # factor that makes what a teacher asks for weigh about what labels do
 
 
 @MODELS.register_module()
@@ -183,6 +188,34 @@ class TipNet(TipDetector):
         self.novelty = Novelty(self.encoder.channels)
         self.max_tips = max_tips
         self.answer = answer
+        self._lesson: Callable[[Tensor], Tensor] | None = None
+        self._taught_share = 0.0
+
+    def learn_from(self, teacher: 'TipNet', share: float) -> None:
+        """Learn a share of the heatmap from another network from now on, the rest from labels.
+
+        Labels ask for tips that nobody can see; a trained network says how likely each is, and a
+        small one learns more from that (Hinton et al. 2015, arXiv 1503.02531).
+
+        Args:
+            teacher: trained, on the device of this one; not a part of it.
+            share: of the heatmap's loss, between 0 and 1.
+
+        Raises:
+            ValueError: the teacher's heatmap has cells of another size.
+        """
+        if teacher.head.stride != self.head.stride:
+            raise ValueError(
+                f"the teacher's heatmap has a cell every {teacher.head.stride} px, that of the "
+                f'network to be taught every {self.head.stride}: choose another teacher'
+            )
+        # A function and not a module: it is neither trained nor saved with this one.
+        self._lesson, self._taught_share = teacher.eval().heatmap, share
+
+    @torch.no_grad()
+    def heatmap(self, inputs: Tensor) -> Tensor:
+        """Return what the heatmap says of normalised (B, 1, H, W), (B, 1, h, w) in 0..1."""
+        return self.head.heat(self.encoder(inputs)).sigmoid()
 
     def _final(self, enhanced: Tensor) -> tuple[Unread, Tensor]:
         features = self.encoder(enhanced)
@@ -196,6 +229,17 @@ class TipNet(TipDetector):
         self, outputs: tuple, tips: list[InstanceData], size: tuple[int, int]
     ) -> dict[str, Tensor]:
         return self.head.loss(outputs[0], tips)
+
+    def _judge(
+        self, inputs: Tensor, data_samples: list[TipDataSample]
+    ) -> tuple[tuple, dict[str, Tensor]]:
+        outputs, losses = super()._judge(inputs, data_samples)
+        if self.training and self._lesson is not None:
+            tips = sum(len(sample.gt_tips) for sample in data_samples)
+            off = quality_focal(outputs[0][:, :1], self._lesson(inputs)) / max(1, tips)
+            losses['loss_heatmap'] = (1 - self._taught_share) * losses['loss_heatmap']
+            losses['loss_taught'] = self._taught_share * _LIKE_LABELS * off
+        return outputs, losses
 
     def _candidates(self, outputs: tuple, size: tuple[int, int]) -> tuple:
         return self.head.read(outputs[0], self.max_tips)

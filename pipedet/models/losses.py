@@ -43,6 +43,20 @@ class PeakFocalLoss(nn.Module):
         return -torch.where(peak, hit, miss).sum() / peak.sum().clamp(min=1)
 
 
+def quality_focal(logits: Tensor, target: Tensor) -> Tensor:
+    """Return the quality focal loss (Li et al. 2020, arXiv 2006.04388, eq. 3 with beta 2), summed.
+
+    The focal loss of a target that is a probability itself: 0 where the two agree.
+
+    Args:
+        logits: of any shape.
+        target: probabilities of the same shape.
+    """
+    off = logits.sigmoid() - target
+    entropy = F.binary_cross_entropy_with_logits(logits, target, reduction='none')
+    return (off.square() * entropy).sum()
+
+
 @MODELS.register_module()
 class TipDistanceLoss(nn.Module):
     """Distance of matched tips, summed over the tips of an image (paper eq. 7, L_h).

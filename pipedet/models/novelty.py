@@ -43,7 +43,7 @@ class Novelty(nn.Module):
         return distance / self.limit
 
     def forget(self) -> None:
-        """Find all images familiar again: the features are about to change."""
+        """Find all images familiar again."""
         self.whitener.zero_()
 
     def fit(self, known: Tensor, held_out: Tensor) -> None:
@@ -56,3 +56,10 @@ class Novelty(nn.Module):
         self.whitener.copy_(scaled)
         self.limit.fill_(1)
         self.limit.copy_(self(held_out).quantile(_WITHIN))
+
+
+def forget_the_usual(model: nn.Module) -> None:
+    """Let every `Novelty` in a model find all images familiar: its features are about to change."""
+    for module in model.modules():
+        if isinstance(module, Novelty):
+            module.forget()

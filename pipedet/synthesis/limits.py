@@ -14,6 +14,7 @@ from torch.autograd import forward_ad
 
 from pipedet.synthesis.render import render
 from pipedet.synthesis.scene import Scene
+from pipedet.synthesis.sensor import charge_variance
 
 # Direction, shape, contrast and sharpness. A pipette without a mark or a filling has none to guess.
 NUISANCES = ('angle', 'taper', 'depth', 'blur', 'mark', 'cone')
@@ -36,18 +37,24 @@ def tip_covariance(scene: Scene, k: int, size: tuple[int, int] = (256, 256)) -> 
     """Return the least covariance of tip `k`, (B, 2, 2) px^2, infinite where it is unseen."""
     with torch.no_grad():
         expected = render(scene, size)
-        slopes = [_slope(scene, k, name, size) for name in ('x', 'y', *NUISANCES)]
-    s = scene.sensor
-    photons, excess, read = (p[:, None, None] for p in (s.photons, s.excess, s.read_noise))
-    variance = (1 + excess) * photons * expected.clamp(min=0) + read.square() + 1e-6
-    weighted = torch.stack([slope * photons / variance.sqrt() for slope in slopes], dim=1)
+        slopes = [slope(scene, k, name, size) for name in ('x', 'y', *NUISANCES)]
+    photons = scene.sensor.photons[:, None, None]
+    variance = charge_variance(expected.clamp(min=0), scene.sensor) + 1e-6
+    weighted = torch.stack([s * photons / variance.sqrt() for s in slopes], dim=1)
     weighted = weighted.flatten(2).double()
     information = weighted @ weighted.transpose(1, 2)  # (B, P, P)
-    return torch.stack([_marginal(one) for one in information])
+    return torch.stack([marginal(one) for one in information])
 
 
-def _slope(scene: Scene, k: int, name: str, size: tuple[int, int]) -> Tensor:
-    """Return the derivative of the brightness by one parameter of pipette `k`, (B, H, W)."""
+def slope(scene: Scene, k: int, name: str, size: tuple[int, int] = (256, 256)) -> Tensor:
+    """Return the derivative of the brightness by one parameter of pipette `k`, (B, H, W).
+
+    Args:
+        scene: the scenes.
+        k: which pipette.
+        name: 'x' or 'y' of the tip, or one of `NUISANCES`.
+        size: of the frame, pixels.
+    """
     field = 'tip' if name in 'xy' else name
     value = getattr(scene.pipettes, field)
     direction = torch.zeros_like(value)
@@ -56,12 +63,12 @@ def _slope(scene: Scene, k: int, name: str, size: tuple[int, int]) -> Tensor:
     with forward_ad.dual_level():
         pipettes = replace(scene.pipettes, **{field: forward_ad.make_dual(value, direction)})
         image = render(replace(scene, pipettes=pipettes), size)
-        slope = forward_ad.unpack_dual(image).tangent
-    return torch.zeros_like(image) if slope is None else slope
+        tangent = forward_ad.unpack_dual(image).tangent
+    return torch.zeros_like(image) if tangent is None else tangent
 
 
-def _marginal(information: Tensor) -> Tensor:
-    """Return the (2, 2) block of the inverse that belongs to the position.
+def marginal(information: Tensor) -> Tensor:
+    """Return the (2, 2) block of the inverse of (P, P) information that belongs to the position.
 
     Parameters that change nothing are left out; the others are brought to one scale first, for
     pixels, radians and shares are of very different sizes.

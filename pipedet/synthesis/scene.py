@@ -125,6 +125,11 @@ class Scene:
         presence[:, k] = 0
         return replace(self, pipettes=replace(self.pipettes, presence=presence))
 
+    def bare(self) -> 'Scene':
+        """Return the same scenes with every pipette taken out."""
+        nobody = torch.zeros_like(self.pipettes.presence)
+        return replace(self, pipettes=replace(self.pipettes, presence=nobody))
+
     def to(self, device: torch.device | str) -> 'Scene':
         """Return the scenes with every tensor on `device`."""
         return _map(lambda t: t.to(device), [self])

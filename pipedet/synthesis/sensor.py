@@ -79,11 +79,17 @@ def noise_std(brightness: Tensor, sensor: Sensor) -> Tensor:
     the rounding of the digitiser.
     """
     photons = _column(sensor.photons)
-    variance = (1 + _column(sensor.excess)) * photons * brightness + _column(sensor.read_noise) ** 2
+    variance = charge_variance(brightness, sensor)
     a = _column(sensor.spread)
     kept = ((1 - 2 * a).square() + 2 * a.square()).square()
     step = 1 / ((2.0 ** _column(sensor.bits) - 1) * _column(sensor.gain))
     return (kept * variance / photons.square() + step.square() / 12).sqrt()
+
+
+def charge_variance(brightness: Tensor, sensor: Sensor) -> Tensor:
+    """Return the variance of a pixel's charge before the detector's blur, (B, H, W) photons^2."""
+    shot = (1 + _column(sensor.excess)) * _column(sensor.photons) * brightness
+    return shot + _column(sensor.read_noise) ** 2
 
 
 def _column(parameter: Tensor) -> Tensor:

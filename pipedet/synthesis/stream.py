@@ -1,6 +1,6 @@
 """An endless, addressable stream: the scene at (recipe, seed, epoch, index) is always the same."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -9,13 +9,13 @@ import torch
 
 from pipedet.synthesis.difficulty import contrast_to_noise
 from pipedet.synthesis.recipes import RECIPES
-from pipedet.synthesis.render import render_at
-from pipedet.synthesis.sample import MARGIN, SIZE, sample_scene, sample_session
+from pipedet.synthesis.render import render, render_at
+from pipedet.synthesis.sample import MARGIN, SIZE, Session, sample_scene, sample_session
 from pipedet.synthesis.scene import Scene
 from pipedet.synthesis.sensor import expose
 
 SCENES_PER_SESSION = 8
-_SESSION, _SCENE, _NOISE, _COUNT = range(4)  # last word of each kind of seed
+_SESSION, _SCENE, _NOISE, _COUNT, _BACKGROUND = range(5)  # last word of each kind of seed
 
 
 @dataclass
@@ -71,15 +71,35 @@ def draw_scene(recipe: str, *, seed: int, epoch: int, index: int) -> LabelledSce
     if recipe not in RECIPES:
         raise ValueError(f'no recipe named {recipe!r}; there are {", ".join(RECIPES)}')
     rules = RECIPES[recipe]
-    group = index // SCENES_PER_SESSION
     count_rng = np.random.default_rng([seed, epoch, index, _COUNT])
     count = int(count_rng.choice(len(rules.counts), p=rules.counts))
     for attempt in range(1000):
-        session_rng = np.random.default_rng([seed, epoch, group, attempt, _SESSION])
         address = (seed, epoch, index, attempt)
         scene_rng = np.random.default_rng([*address, _SCENE])
-        scene = sample_scene(scene_rng, sample_session(session_rng, rules), rules, count)
+        scene = sample_scene(scene_rng, _session(recipe, address), rules, count)
+        group = index // SCENES_PER_SESSION
         drawn = LabelledScene(scene, f'{recipe}/{seed}/{epoch}/{group}/{attempt}', address)
         if rules.min_cnr == 0 or count == 0 or drawn.cnr.min() >= rules.min_cnr:
             return drawn
     raise RuntimeError(f'recipe {recipe!r}: no scene with every tip at CNR {rules.min_cnr} in 1000')
+
+
+def backgrounds_of_session(recipe: str, drawn: LabelledScene, count: int) -> Iterator[torch.Tensor]:
+    """Yield the expected brightness (H, W) of other places in the tissue of a scene's session.
+
+    Args:
+        recipe: that the scene was drawn from.
+        drawn: the scene.
+        count: how many; there are no pipettes in them.
+    """
+    session = _session(recipe, drawn.address)
+    for place in range(count):
+        rng = np.random.default_rng([*drawn.address, place, _BACKGROUND])
+        yield render(sample_scene(rng, session, RECIPES[recipe], 0).bare())[0]
+
+
+def _session(recipe: str, address: tuple[int, ...]) -> Session:
+    seed, epoch, index, attempt = address
+    group = index // SCENES_PER_SESSION
+    rng = np.random.default_rng([seed, epoch, group, attempt, _SESSION])
+    return sample_session(rng, RECIPES[recipe])

@@ -1,0 +1,171 @@
+"""How well a tip can be told from its surroundings at best, and which runs find it then.
+
+    python benchmarks/clutter.py work_dirs/quickstart work_dirs/tipnet_s
+
+For every tip of the frozen set `standard`, d' of the best linear observer before noise and clutter
+(`pipedet.synthesis.clutter`), beside what `pipedet test` left in each run; of every fourth scene
+also how well its tips could be located. Writes results/clutter.json, the table between the marks in
+README.md, and pictures/clutter.png.
+"""
+
+import argparse
+import datetime
+import json
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from runs import name_of
+from scipy.stats import mannwhitneyu
+from tables import rewrite
+
+from pipedet.evaluation import known_count, read_records
+from pipedet.synthesis.clutter import background_spectrum, cramer_rao_in_clutter, detectability
+from pipedet.synthesis.frozen import frozen_scene
+from pipedet.synthesis.limits import cramer_rao
+from pipedet.synthesis.stream import backgrounds_of_session
+
+HERE = Path(__file__).parent
+SUBSET = 'standard'
+BACKGROUNDS = 40  # of each session, for its spectrum
+EVERY = 4  # scenes of which one is used for bounds, which take long
+WITHIN_UM = (3.0, 5.0, 10.0)
+SEEN = 1.0  # CNR from which a tip should be seen
+EDGES = (0, 5, 6, 7, 8, 10, 12, 20, np.inf)
+
+
+def main(runs: list[Path]) -> None:
+    """Measure and write."""
+    records = {name_of(run): _by_source(run) for run in runs}
+    if len(records) < len(runs):
+        raise ValueError(f'runs are told apart by their folders: rename one of {runs}')
+    tips = measure(records)
+    names = list(records)
+    result = dict(
+        set=SUBSET,
+        date=datetime.date.today().isoformat(),
+        runs=names,
+        tips=len(tips),
+        seen=sum(tip['cnr'] >= SEEN for tip in tips),
+        bands=[_band(tips, names, *ends) for ends in zip(EDGES, EDGES[1:], strict=False)],
+        told_from_missed={name: _told_from_missed(tips, name) for name in names},
+        located={name: _located(tips, name) for name in names},
+    )
+    (HERE / 'results' / 'clutter.json').write_text(json.dumps(result, indent=1) + '\n')
+    rewrite(HERE / 'README.md', 'clutter', to_markdown(result))
+    _plot(tips, names, HERE / 'pictures' / 'clutter.png')
+
+
+def _by_source(run: Path) -> dict:
+    records = read_records(run / 'test' / 'records.json')
+    return {record.source: record for record in records if record.subset == SUBSET}
+
+
+def measure(records: dict[str, dict]) -> list[dict]:
+    """Return CNR, d', bounds and every run's error of each labelled tip of the set."""
+    tips, session, spectrum = [], None, None
+    for index in range(len(next(iter(records.values())))):
+        drawn, cnr = frozen_scene(SUBSET, index)
+        if drawn.session != session:  # neighbours share one
+            session = drawn.session
+            places = backgrounds_of_session(SUBSET, drawn, BACKGROUNDS)
+            spectrum = background_spectrum(places)
+        source = f'synthetic/{SUBSET}/{index:06d}'
+        errors = {name: known_count(own[source]) for name, own in records.items()}
+        known = cramer_rao(drawn.scene)[0].tolist()
+        for n, k in enumerate(drawn.labelled.nonzero().flatten().tolist()):
+            tip = dict(
+                cnr=float(cnr[n]),
+                detectability=detectability(drawn.scene, k, spectrum),
+                errors={name: float(own[n]) for name, own in errors.items()},
+            )
+            if index % EVERY == 0:
+                unknown = cramer_rao_in_clutter(drawn.scene, k, spectrum)
+                tip.update(bound=known[k], bound_in_clutter=unknown)
+            tips.append(tip)
+    return tips
+
+
+def _band(tips: list[dict], names: list[str], low: float, high: float) -> dict:
+    """Return who is how well seen, of the tips of CNR 1 and more, and which are found."""
+    seen = [tip for tip in tips if tip['cnr'] >= SEEN]
+    own = [tip for tip in seen if low <= tip['detectability'] < high]
+    return dict(
+        low=low,
+        high=None if high == np.inf else high,
+        tips=len(own),
+        share=100 * len(own) / len(seen),
+        found={name: _found(own, name) for name in names},
+    )
+
+
+def _found(tips: list[dict], name: str) -> list[float]:
+    """Return the % of tips within each of `WITHIN_UM`."""
+    errors = np.array([tip['errors'][name] for tip in tips])
+    return [100 * float((errors < um).mean()) if len(errors) else 0.0 for um in WITHIN_UM]
+
+
+def _told_from_missed(tips: list[dict], name: str) -> dict:
+    """Return how often a found tip has more of each than a missed one (the area under the ROC)."""
+    found = np.array([tip['errors'][name] < WITHIN_UM[-1] for tip in tips])
+    areas = {}
+    for key in ('cnr', 'detectability'):
+        values = np.array([tip[key] for tip in tips])
+        rank = mannwhitneyu(values[found], values[~found]).statistic
+        areas[key] = float(rank / found.sum() / (~found).sum())
+    return areas
+
+
+def _located(tips: list[dict], name: str) -> dict:
+    """Return the errors of found tips over either bound, medians."""
+    own = [tip for tip in tips if 'bound' in tip and tip['errors'][name] < WITHIN_UM[-1]]
+    medians = {
+        key: float(np.median([tip[key] for tip in own])) for key in ('bound', 'bound_in_clutter')
+    }
+    ratios = {
+        f'over_{key}': float(np.median([tip['errors'][name] / tip[key] for tip in own]))
+        for key in ('bound', 'bound_in_clutter')
+    }
+    return dict(tips=len(own), **medians, **ratios)
+
+
+def to_markdown(result: dict) -> str:
+    """Return the table."""
+    within = '/'.join(f'{um:g}' for um in WITHIN_UM)
+    lines = [
+        f'{result["seen"]} tips of CNR {SEEN:g} and more in `{SUBSET}` (synthetic), told how many; '
+        f'% within {within} um; {result["date"]}.',
+        '',
+        f"| d' | tips | % | {' | '.join(result['runs'])} |",
+        '|---' * (3 + len(result['runs'])) + '|',
+    ]
+    for band in result['bands']:
+        ends = f'{band["low"]:g} to {band["high"]:g}' if band['high'] else f'{band["low"]:g} and on'
+        found = [' / '.join(f'{v:.1f}' for v in band['found'][name]) for name in result['runs']]
+        lines.append(f'| {ends} | {band["tips"]} | {band["share"]:.1f} | {" | ".join(found)} |')
+    return '\n'.join(lines)
+
+
+def _plot(tips: list[dict], names: list[str], out: Path) -> None:
+    """Share found of ever better seen tips, twenty groups of as many, all of the set."""
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout='constrained', sharey=True)
+    keys = {'detectability': "d' before noise and clutter", 'cnr': 'contrast-to-noise ratio'}
+    for axis, (key, label) in zip(axes, keys.items(), strict=True):
+        values = np.array([tip[key] for tip in tips])
+        groups = np.array_split(np.argsort(values), 20)
+        for name in names:
+            found = np.array([tip['errors'][name] < WITHIN_UM[-1] for tip in tips])
+            middles = [np.median(values[group]) for group in groups]
+            axis.plot(middles, [100 * found[group].mean() for group in groups], '.-', label=name)
+        axis.set(xscale='log', xlabel=label, ylim=(0, 100))
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel(f'% within {WITHIN_UM[-1]:g} um')
+    axes[0].legend()
+    figure.savefig(out, dpi=100)
+    plt.close(figure)
+
+
+if __name__ == '__main__':
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('runs', type=Path, nargs='+', help='run folders, trained and tested')
+    main(parser.parse_args().runs)
