@@ -75,11 +75,11 @@ def main(work_dir: Path, scenes: int, judged: int) -> None:
         if not (run / 'model.safetensors').is_file():
             _train(run, scenes, options)
         record = json.loads((run / 'train.json').read_text())
-        rows[name] = dict(options=options) | _judge(run, {}, judged)
+        rows[name] = dict(options=options) | judge(run, judged)
         rows[name]['ms_per_image'] = 1000 * record['train_s'] / record['samples_seen']
         print(name, rows[name], flush=True)
     for name, change in READ.items():
-        rows[name] = dict(options=change) | _judge(plain, change, judged)
+        rows[name] = dict(options=change) | judge(plain, judged, change)
     record = json.loads((plain / 'train.json').read_text())
     found = dict(
         images=record['samples_seen'],
@@ -104,10 +104,11 @@ def _train(run: Path, scenes: int, options: list[str]) -> None:
 
 
 @torch.no_grad()
-def _judge(run: Path, change: dict, count: int) -> dict:
-    """Return the figures of a trained variant, its heatmap head changed, on `count` new scenes."""
+def judge(run: Path, count: int, change: dict | None = None) -> dict:
+    """Return a run's figures, its heatmap head changed, on scenes of its validation's stream."""
     config = Config.fromfile(run / 'config.py')
-    config.model.coarse.update(change)
+    if change:
+        config.model.coarse.update(change)
     model = build_detector(config.model)
     load_weights(run / 'model.safetensors', model)
     model.to(memory_format=torch.channels_last).eval()

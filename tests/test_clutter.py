@@ -18,7 +18,7 @@ def drawn():
 
 @pytest.fixture(scope='module')
 def spectrum(drawn):
-    return background_spectrum(backgrounds_of_session('clear', drawn, 6))
+    return background_spectrum(backgrounds_of_session(drawn, 6))
 
 
 def test_before_no_clutter_noise_alone_is_left(drawn, spectrum):
@@ -61,7 +61,7 @@ def test_a_spectrum_holds_the_variance_of_its_backgrounds_whatever_their_brightn
 
 
 def test_backgrounds_of_a_session_are_its_own_tissue_elsewhere(drawn):
-    first, second = backgrounds_of_session('clear', drawn, 2)
-    again, _ = backgrounds_of_session('clear', drawn, 2)
+    first, second = backgrounds_of_session(drawn, 2)
+    again, _ = backgrounds_of_session(drawn, 2)
     assert torch.equal(first, again) and not torch.equal(first, second)
     assert first.shape == (256, 256) and not torch.equal(first, render(drawn.scene.bare())[0])

@@ -46,7 +46,7 @@ def test_a_pipette_that_is_not_there_cannot_be_located(scene):
 
 def test_knowing_more_never_widens_the_bound(scene, monkeypatch):
     free = cramer_rao(scene)
-    monkeypatch.setattr('pipedet.synthesis.limits.NUISANCES', ('angle',))
+    monkeypatch.setattr('pipedet.synthesis.limits.PARAMETERS', ('x', 'y', 'angle'))
     assert (cramer_rao(scene) <= free * 1.001).all()
 
 

@@ -114,7 +114,7 @@ def test_fibres_are_as_many_as_their_field_has_zeros():
     assert peaks == 10 and ratio.max() == pytest.approx(1.5, abs=0.01)
 
 
-def test_a_sessions_fibres_are_of_one_label_and_none_is_thinner_than_pixels_show():
+def test_a_sessions_fibres_are_as_bright_and_the_typical_one_has_half_a_pixel():
     pieces = [draw_scene('neuropil', seed=5, epoch=0, index=i).scene.neuropil for i in range(40)]
     sessions = [pieces[i : i + SCENES_PER_SESSION] for i in range(0, 40, SCENES_PER_SESSION)]
     for own in sessions:

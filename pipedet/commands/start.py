@@ -4,6 +4,7 @@ from pathlib import Path
 
 from pipedet.engine import TipRunner
 from pipedet.engine.checkpoint import load_grown, load_part
+from pipedet.models.detectors import TipNet
 from pipedet.models.novelty import forget_the_usual
 from pipedet.models.parts import unwrap
 from pipedet.zoo import load_model, weights_of
@@ -22,11 +23,17 @@ def begin_with_weights(runner: TipRunner, first_weights: Path | None) -> None:
         runner.logger.info(f'{config.first.part}: weights of {first_weights}')
 
 
-def find_teacher(runner: TipRunner) -> None:
-    """Let the model of the zoo that the config's `teacher` names teach the one to be trained."""
+def give_teacher(runner: TipRunner) -> None:
+    """Let the model of the zoo that the config's `teacher` names teach the one to be trained.
+
+    Raises:
+        ValueError: there is no such model, or what is to be trained is no TipNet.
+    """
     teacher = runner.cfg.get('teacher')
     if teacher:
         student = unwrap(runner.model)
+        if not isinstance(student, TipNet):
+            raise ValueError(f'only a TipNet has a teacher, not a {type(student).__name__}')
         device = next(student.parameters()).device.type
         student.learn_from(load_model(teacher.name, device).model, teacher.share)
         runner.logger.info(f'{teacher.name} teaches {teacher.share:.0%} of the heatmap')

@@ -21,7 +21,7 @@ from pipedet.commands.common import (
     labelled_images,
     load_config,
 )
-from pipedet.commands.start import begin_with_weights, find_teacher
+from pipedet.commands.start import begin_with_weights, give_teacher
 from pipedet.commands.test import run_test
 from pipedet.datasets import PipetteImages
 from pipedet.engine import TipRunner
@@ -146,7 +146,7 @@ def train(
         for name in (WEIGHTS, RECORD):
             (folder / name).unlink(missing_ok=True)
     begin_with_weights(runner, first_weights)
-    find_teacher(runner)
+    give_teacher(runner)
     planned = _announce(runner, budget_s)
     if not args.no_test:
         runner.logger.info('testing comes after that')

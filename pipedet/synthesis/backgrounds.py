@@ -7,7 +7,7 @@ from pipedet.synthesis.recipes import REFERENCE_UM, Recipe
 from pipedet.synthesis.scene import Blobs, Neuropil, Waves
 
 SIZE = 256
-_THINNEST = 0.5  # sigma of a fibre, pixels: thinner ones would be seen at some pixels only
+_THINNEST = 0.5  # sigma of a typical fibre, pixels: of thinner ones a frame shows a row of dots
 
 
 def sample_sensor(rng: np.random.Generator, recipe: Recipe) -> dict:
@@ -191,7 +191,7 @@ def _neuropil(rng: np.random.Generator, stats: dict, unit: float) -> Neuropil:
     finest = rng.uniform(6, 18) * unit
     spread = np.pi if rng.random() < 0.5 else rng.uniform(0.3, 1.5)  # fibres may run one way
     web = _waves(rng, 1.0, (finest, rng.uniform(2, 6) * finest), spread)
-    # Across a fibre the web goes through 0 with about its rms slope.
+    # A typical fibre is where the web goes through 0 with its rms slope; half of all are thinner.
     slope = (0.5 * web.amplitude.square() * (web.kx.square() + web.ky.square())).sum(1).sqrt()
     return Neuropil(
         web=web,

@@ -18,6 +18,7 @@ from pipedet.synthesis.sensor import charge_variance
 
 # Direction, shape, contrast and sharpness. A pipette without a mark or a filling has none to guess.
 NUISANCES = ('angle', 'taper', 'depth', 'blur', 'mark', 'cone')
+PARAMETERS = ('x', 'y', *NUISANCES)
 
 
 def cramer_rao(scene: Scene, size: tuple[int, int] = (256, 256)) -> Tensor:
@@ -37,7 +38,7 @@ def tip_covariance(scene: Scene, k: int, size: tuple[int, int] = (256, 256)) -> 
     """Return the least covariance of tip `k`, (B, 2, 2) px^2, infinite where it is unseen."""
     with torch.no_grad():
         expected = render(scene, size)
-        slopes = [slope(scene, k, name, size) for name in ('x', 'y', *NUISANCES)]
+        slopes = [slope(scene, k, name, size) for name in PARAMETERS]
     photons = scene.sensor.photons[:, None, None]
     variance = charge_variance(expected.clamp(min=0), scene.sensor) + 1e-6
     weighted = torch.stack([s * photons / variance.sqrt() for s in slopes], dim=1)

@@ -45,14 +45,14 @@ def sample_session(rng: np.random.Generator, recipe: Recipe) -> Session:
             texture=rng.uniform(0.02, 0.12),
             uneven=rng.uniform(0.15, 0.8),
             plume=rng.uniform(0.3, 1.6) * (rng.random() < 0.6),
-            **(_felt(rng) if recipe.neuropil else {}),
+            **(_felt(rng) if recipe.neuropil else {}),  # what others draw next must not move
         ),
         sensor=sample_sensor(rng, recipe),
     )
 
 
 def _felt(rng: np.random.Generator) -> dict:
-    """How bright the fibres of a session's label are, and how thick."""
+    """How bright the fibres of a session's label are, and how thick beside the meshes."""
     return dict(felt=rng.uniform(0.05, 0.7), fibre=rng.uniform(0.1, 0.5))
 
 

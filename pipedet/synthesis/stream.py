@@ -76,30 +76,28 @@ def draw_scene(recipe: str, *, seed: int, epoch: int, index: int) -> LabelledSce
     for attempt in range(1000):
         address = (seed, epoch, index, attempt)
         scene_rng = np.random.default_rng([*address, _SCENE])
-        scene = sample_scene(scene_rng, _session(recipe, address), rules, count)
-        group = index // SCENES_PER_SESSION
-        drawn = LabelledScene(scene, f'{recipe}/{seed}/{epoch}/{group}/{attempt}', address)
+        name, session = _session(recipe, address)
+        drawn = LabelledScene(sample_scene(scene_rng, session, rules, count), name, address)
         if rules.min_cnr == 0 or count == 0 or drawn.cnr.min() >= rules.min_cnr:
             return drawn
     raise RuntimeError(f'recipe {recipe!r}: no scene with every tip at CNR {rules.min_cnr} in 1000')
 
 
-def backgrounds_of_session(recipe: str, drawn: LabelledScene, count: int) -> Iterator[torch.Tensor]:
-    """Yield the expected brightness (H, W) of other places in the tissue of a scene's session.
+def backgrounds_of_session(drawn: LabelledScene, count: int) -> Iterator[torch.Tensor]:
+    """Yield the expected brightness (H, W) of `count` other places in the tissue of a session.
 
-    Args:
-        recipe: that the scene was drawn from.
-        drawn: the scene.
-        count: how many; there are no pipettes in them.
+    There are no pipettes in them, and dye lies anywhere, not between tips.
     """
-    session = _session(recipe, drawn.address)
+    recipe = drawn.session.partition('/')[0]
+    _, session = _session(recipe, drawn.address)
     for place in range(count):
         rng = np.random.default_rng([*drawn.address, place, _BACKGROUND])
         yield render(sample_scene(rng, session, RECIPES[recipe], 0).bare())[0]
 
 
-def _session(recipe: str, address: tuple[int, ...]) -> Session:
+def _session(recipe: str, address: tuple[int, ...]) -> tuple[str, Session]:
+    """Return the name of a scene's session, recipe first, and what it shares."""
     seed, epoch, index, attempt = address
     group = index // SCENES_PER_SESSION
     rng = np.random.default_rng([seed, epoch, group, attempt, _SESSION])
-    return sample_session(rng, RECIPES[recipe])
+    return f'{recipe}/{seed}/{epoch}/{group}/{attempt}', sample_session(rng, RECIPES[recipe])
