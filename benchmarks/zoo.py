@@ -237,10 +237,13 @@ def _training(run: Path) -> dict:
     """Return what a run says of its training; a run that was stopped says it in its checkpoint."""
     record = run / RECORD
     data = json.loads((run / DATA).read_text())['train']
+    config = Config.fromfile(run / 'config.py')
+    teacher = config.get('teacher')
     if record.is_file():
-        return _said(json.loads(record.read_text()), data, None)
+        note = f'taught by {teacher.name} too' if teacher else None
+        return _said(json.loads(record.read_text()), data, note)
     loop = load_checkpoint(checkpoints(run)[0])['loop']
-    batch = Config.fromfile(run / 'config.py').train_dataloader.batch_size
+    batch = config.train_dataloader.batch_size
     return dict(
         command=f'train configs/{run.name}.py',
         device=device_name('cpu'),
