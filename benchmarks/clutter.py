@@ -16,11 +16,11 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-from runs import name_of
+from runs import tests_of
 from scipy.stats import mannwhitneyu
 from tables import rewrite
 
-from pipedet.evaluation import known_count, read_records
+from pipedet.evaluation import known_count
 from pipedet.synthesis.clutter import background_spectrum, cramer_rao_in_clutter, detectability
 from pipedet.synthesis.frozen import frozen_scene
 from pipedet.synthesis.limits import cramer_rao
@@ -38,9 +38,7 @@ EDGES = (0, 5, 6, 7, 8, 10, 12, 20, np.inf)
 
 def main(runs: list[Path]) -> None:
     """Measure and write."""
-    records = {name_of(run): _by_source(run) for run in runs}
-    if len(records) < len(runs):
-        raise ValueError(f'runs are told apart by their folders: rename one of {runs}')
+    records = tests_of(runs, SUBSET)
     tips = measure(records)
     names = list(records)
     result = dict(
@@ -58,11 +56,6 @@ def main(runs: list[Path]) -> None:
     _plot(tips, names, HERE / 'pictures' / 'clutter.png')
 
 
-def _by_source(run: Path) -> dict:
-    records = read_records(run / 'test' / 'records.json')
-    return {record.source: record for record in records if record.subset == SUBSET}
-
-
 def measure(records: dict[str, dict]) -> list[dict]:
     """Return CNR, d', bounds and every run's error of each labelled tip of the set."""
     tips, session, spectrum = [], None, None
@@ -73,14 +66,15 @@ def measure(records: dict[str, dict]) -> list[dict]:
             spectrum = background_spectrum(backgrounds_of_session(drawn, BACKGROUNDS))
         source = f'synthetic/{SUBSET}/{index:06d}'
         errors = {name: known_count(own[source]) for name, own in records.items()}
+        bounds = cramer_rao(drawn.scene)[0].tolist() if index % EVERY == 0 else None
         for n, k in enumerate(drawn.labelled.nonzero().flatten().tolist()):
             tip = dict(
                 cnr=float(cnr[n]),
                 detectability=detectability(drawn.scene, k, spectrum),
                 errors={name: float(own[n]) for name, own in errors.items()},
             )
-            if index % EVERY == 0:
-                tip['bound'] = float(cramer_rao(drawn.scene)[0, k])
+            if bounds is not None:
+                tip['bound'] = bounds[k]
                 tip['bound_in_clutter'] = cramer_rao_in_clutter(drawn.scene, k, spectrum)
             tips.append(tip)
     return tips

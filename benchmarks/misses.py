@@ -15,11 +15,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from runs import name_of
+from runs import tests_of
 from tables import rewrite
 
 from pipedet.evaluation.protocols import known_count
-from pipedet.evaluation.report import read_records
 from pipedet.synthesis.difficulty import neighbourhood
 from pipedet.synthesis.frozen import frozen_scene
 from pipedet.synthesis.render import render_at
@@ -43,15 +42,12 @@ SHOWN = 12
 
 def main(runs: list[Path]) -> None:
     """Compare the runs' misses, and write."""
-    names = [name_of(run) for run in runs]
-    if len(set(names)) < len(names):
-        raise ValueError(f'runs are told apart by their folders: rename one of {names}')
-    records = [_by_source(run) for run in runs]
+    records = tests_of(runs, SUBSET)
     tips, pairs = [], []
-    for index in range(len(records[0])):
+    for index in range(len(next(iter(records.values())))):
         drawn, cnr = frozen_scene(SUBSET, index)
         source = f'synthetic/{SUBSET}/{index:06d}'
-        away = np.stack([known_count(own[source]) for own in records])  # (runs, N)
+        away = np.stack([known_count(own[source]) for own in records.values()])  # (runs, N)
         pipettes = drawn.labelled.nonzero().flatten().tolist()
         for n in np.flatnonzero(cnr >= SEEN):
             missed = int((away[:, n] >= FOUND_UM).sum())
@@ -60,7 +56,7 @@ def main(runs: list[Path]) -> None:
             if group == GROUPS[2]:
                 pairs.append(_pair(drawn, pipettes[n], f'{cnr[n]:.1f}'))
     found = dict(
-        runs=names,
+        runs=list(records),
         date=datetime.date.today().isoformat(),
         tips=len(tips),
         groups={group: _summary([t for t in tips if t['group'] == group]) for group in GROUPS},
@@ -71,11 +67,6 @@ def main(runs: list[Path]) -> None:
         shown = [pairs[i] for i in np.linspace(0, len(pairs) - 1, SHOWN).round().astype(int)]
         sheet = contact_sheet([tile for pair in shown for tile in pair], columns=8)
         write_picture(HERE / 'pictures' / 'misses.jpg', sheet)
-
-
-def _by_source(run: Path) -> dict:
-    records = read_records(run / 'test' / 'records.json')
-    return {record.source: record for record in records if record.subset == SUBSET}
 
 
 def _look(scene: Scene, k: int) -> dict[str, float]:
