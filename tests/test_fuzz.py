@@ -7,12 +7,14 @@ import json
 
 import cv2
 import numpy as np
+import pytest
 import tifffile
 import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+import pipedet
 from pipedet.formats import AnnotationError, ImageReadError, read_annotations, read_image
 from pipedet.models.heatmaps import draw_gaussians, find_peaks
 
@@ -139,3 +141,28 @@ def test_a_gaussian_reads_back_to_a_twentieth_of_a_pixel(x, y, sigma, stride):
     heatmap = draw_gaussians([tip], (size, size), sigma=sigma, stride=stride, merge='max')
     points, scores = find_peaks(heatmap.clamp(max=1 - 1e-6), max_tips=2, stride=stride, radius=1)
     assert (points[0, 0] - tip[0]).abs().max() < 0.05 and scores[0, 1] < 0.5
+
+
+@pytest.fixture(scope='module')
+def localise():
+    return pipedet.load()
+
+
+@given(
+    image=st.sampled_from(('bool', *DTYPES)).flatmap(
+        lambda dtype: arrays.arrays(dtype, arrays.array_shapes(min_dims=2, max_dims=2, max_side=40))
+    ),
+    pixel_size=st.none() | st.tuples(*[st.floats(0.05, 20)] * 2),
+)
+def test_no_number_that_is_none_leaves_the_localiser(localise, image, pixel_size):
+    if min(image.shape) < 2:
+        with pytest.raises(ValueError, match='an image is'):
+            localise(image, pixel_size)
+        return
+    tips = localise(image, pixel_size)
+    count = len(tips.scores)
+    assert tips.abstained is None or (count == 0 and tips.confidence is None)
+    assert tips.abstained or np.isfinite(image).all()
+    assert tips.confidence is None or 0 <= tips.confidence <= 1
+    for values in (tips.points_px, tips.scores, tips.points_um, tips.covariance_px, tips.direction):
+        assert values is None or (len(values) == count and np.isfinite(values).all())

@@ -93,6 +93,15 @@ def test_one_pixel_that_is_no_number_gets_no_answer(localiser, exported, bad):
         assert found.points_px.shape == found.points_um.shape == (0, 2)
 
 
+def test_what_no_network_can_read_gets_no_answer_or_an_error(localiser, exported):
+    frame = scene(0).astype(np.float64)
+    for find in (TipSession(exported), lambda image: localiser(image, (0.8, 0.8))):
+        assert 'beyond single precision' in find(1e300 * frame).abstained
+        assert 'uniform' in find(1e15 + frame / frame.max()).abstained
+        with pytest.raises(ValueError, match='real numbers; this array is of complex128'):
+            find(frame + 0j)
+
+
 def test_what_is_unlike_anything_known_gets_no_answer(localiser, exported):
     stripes = (np.arange(256) // 8 % 2 * 200.0 + np.zeros((256, 1))).astype(np.float32)
     found = TipSession(exported)(stripes)

@@ -49,13 +49,19 @@ def why_unusable(image: np.ndarray) -> str | None:
     """Say why no network need look at an image, or None.
 
     Raises:
-        ValueError: it is no (H, W).
+        ValueError: it is no (H, W) of real numbers.
     """
     if image.ndim != 2 or min(image.shape) < 2:
         raise ValueError(f'an image is (H, W); this array is {image.shape}')
+    if image.dtype.kind not in 'biuf':
+        raise ValueError(f'an image is of real numbers; this array is of {image.dtype}')
     if not np.isfinite(image).all():
         return 'the image holds NaN or infinite pixels'
-    if image.min() == image.max():
+    with np.errstate(over='ignore', invalid='ignore'):
+        darkest, brightest = np.float32(image.min()), np.float32(image.max())  # as networks see it
+        if not np.isfinite(brightest - darkest):
+            return 'the image holds pixels beyond single precision'
+    if darkest == brightest:
         return 'the image is uniform'
     return None
 
