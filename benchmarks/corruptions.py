@@ -39,6 +39,7 @@ HERE = Path(__file__).parent
 WRONG_UM = 10.0  # an answer farther off is a failure
 SURE = (0.5, 0.7)  # confidences from which one may choose to rely on an answer
 CLEAN = 'clean'
+BASELINE = 'small_resnet50'  # of the mean corruption error
 SHARES = (
     'wrong',
     *(f'{share}@{level}' for level in SURE for share in ('silent', 'sure')),
@@ -133,7 +134,8 @@ def judge(answers: list[Answer]) -> dict:
             for share, those in (('silent', wrong), ('sure', given))
         },
         abstained=100.0 * (len(answers) - len(given)) / len(answers),
-        confidence=float(np.mean([answer.confidence for answer in answers])),
+        # What is not answered is not trusted.
+        confidence=float(np.mean([0 if a.abstained else a.confidence for a in answers])),
     )
 
 
@@ -146,6 +148,18 @@ def _retained(rows: dict, severities: str) -> dict:
         accuracy=spoiled / clean if clean else None,  # there was nothing to retain
         **{key: float(np.mean([row[key] for row in own])) for key in SHARES},
     )
+
+
+def mean_corruption_error(rows: dict, baseline: dict) -> float:
+    """Return the errors of each corruption over those of another model, the mean in %.
+
+    An error is a tip not found within 5 um (mCE: Hendrycks and Dietterich 2019, arXiv 1903.12261).
+    """
+
+    def errors(own: dict, corruption: str) -> float:
+        return sum(100 - own[f'{corruption}/{severity}']['accuracy'] for severity in range(1, 6))
+
+    return 100 * float(np.mean([errors(rows, c) / errors(baseline, c) for c in CORRUPTIONS]))
 
 
 def false_tips(model: TipDetector, pipeline: list, count: int) -> dict:
@@ -254,12 +268,17 @@ def to_markdown(found: dict) -> str:
             lines.append(f'| {name} | {kind} | ' + ' | '.join(cells) + ' |')
     lines += [
         '',
-        '| model | false tips without tips, % | at most | confidence falls in |',
-        '|---|---|---|---|',
+        f'| model | false tips without tips, % | at most | confidence falls in | '
+        f'mCE ({BASELINE}: 100) |',
+        '|---|---|---|---|---|',
     ]
+    baseline = models.get(BASELINE)
     for name, model in models.items():
         empty, falls = model['without_tips'], model.get('confidence_falls', '-')
-        lines.append(f'| {name} | {empty["all"]:.1f} | {empty["at most"]:.1f} | {falls} |')
+        error = f'{mean_corruption_error(model["rows"], baseline["rows"]):.0f}' if baseline else '-'
+        lines.append(
+            f'| {name} | {empty["all"]:.1f} | {empty["at most"]:.1f} | {falls} | {error} |'
+        )
     lines += [
         '',
         '| within 5 um, % | ' + ' | '.join(models) + ' |',

@@ -2,10 +2,11 @@
 
     python benchmarks/parts.py --work-dir work_dirs/parts --scenes 4000
 
-All are `configs/quickstart.py`, trained on as many images and judged on scenes of the validation's
-stream, never on a frozen set. All but one do without its large kernels, which came last, and are
-compared with the first row. Those that are trained already are only judged. Writes
-results/parts.json and the table between the marks in README.md.
+All are `configs/quickstart.py` or variants of it in `configs/ablations`, trained on as many images
+and judged on scenes of the validation's stream, never on a frozen set. Parts are exchanged in
+MobileNetV4-small, which the quickstart had before, and compared with the first row. Those that are
+trained already are only judged. Writes results/parts.json and the table between the marks in
+README.md.
 """
 
 import argparse
@@ -33,12 +34,15 @@ from pipedet.registry import DATASETS
 from pipedet.synthesis import draw_scene
 
 HERE = Path(__file__).parent
-QUICKSTART = HERE.parent / 'configs' / 'quickstart.py'
+CONFIGS = HERE.parent / 'configs'
+QUICKSTART = CONFIGS / 'quickstart.py'
 EPOCHS = 2
 RECIPE = 'standard'
 KEYS = ('tip/acc@3um', 'tip/acc@5um', 'tip/acc@10um', 'tip/median_um')
+MOBILENET = 'model.encoder.name=mobilenetv4_conv_small'
 # Name -> options of `pipedet train`.
 EXCHANGED = {
+    'large kernels': ['model.encoder.large_kernels=[[],[9],[13,13]]'],
     'not tied': ['model.encoder.equivariant=False'],
     'a level of stride 32 more': ['model.encoder.levels=[1,2,3,4]'],
     'no level of stride 16': ['model.encoder.levels=[1,2]'],
@@ -52,12 +56,35 @@ EXCHANGED = {
         'train_cfg.stages.0.lr=0.003',
     ],
     'batches of 32': ['train_dataloader.batch_size=32'],
+    'a map of stride 2': [
+        'model.encoder.levels=[0,1,2,3]',
+        'model.encoder.patch_stem=False',
+        'model.coarse.out_stride=2',
+        'model.coarse.blur=1.6',
+    ],
 }
-SMALL = 'model.encoder.large_kernels=[]'
+STEM = 'model.encoder.patch_stem=False'
+ENCODERS = {
+    'MobileNetV4-small': [MOBILENET],
+    'CSPDarknet-small (as it is)': [],
+    'CSPDarknet-small, its own stem': [STEM],
+    'MobileNetV3-small': ['model.encoder.name=mobilenetv3_small_100', STEM],
+    'LCNet': ['model.encoder.name=lcnet_100', STEM],
+}
+# Name -> file in `configs/ablations` and options.
+HEADS = {
+    "TipNet's head": ('tip_head', [MOBILENET]),
+    'averaged weights': ('averaged', [MOBILENET]),
+    'SimCC, one to one': ('simcc', [MOBILENET]),
+    'queries, one to one': ('queries', ['model.fine.encoder.name=mobilenetv4_conv_small']),
+}
 TRAINED = {
-    'small kernels alone': [SMALL],
-    'as it is': [],
-    **{name: [SMALL, *options] for name, options in EXCHANGED.items()},
+    **{name: (QUICKSTART, options) for name, options in ENCODERS.items()},
+    **{name: (QUICKSTART, [MOBILENET, *options]) for name, options in EXCHANGED.items()},
+    **{
+        name: (CONFIGS / 'ablations' / f'{file}.py', options)
+        for name, (file, options) in HEADS.items()
+    },
 }
 # Name -> what is changed in the first of them before it is judged.
 READ = {
@@ -70,10 +97,10 @@ def main(work_dir: Path, scenes: int, judged: int) -> None:
     """Train what is not trained yet, judge all, and write."""
     tune_cpu()
     plain, rows = work_dir / next(iter(TRAINED)).replace(' ', '_'), {}
-    for name, options in TRAINED.items():
+    for name, (config, options) in TRAINED.items():
         run = work_dir / name.replace(' ', '_')
         if not (run / 'model.safetensors').is_file():
-            _train(run, scenes, options)
+            _train(config, run, scenes, options)
         record = json.loads((run / 'train.json').read_text())
         rows[name] = dict(options=options) | judge(run, judged)
         rows[name]['ms_per_image'] = 1000 * record['train_s'] / record['samples_seen']
@@ -94,12 +121,12 @@ def main(work_dir: Path, scenes: int, judged: int) -> None:
     rewrite(HERE / 'README.md', 'parts', to_markdown(found))
 
 
-def _train(run: Path, scenes: int, options: list[str]) -> None:
+def _train(config: Path, run: Path, scenes: int, options: list[str]) -> None:
     lesson = [
         f'train_dataloader.dataset.length={scenes}',
         f'train_cfg.stages.0.epochs={EPOCHS}',
     ]
-    command = [sys.executable, '-m', 'pipedet', 'train', str(QUICKSTART), '--work-dir', str(run)]
+    command = [sys.executable, '-m', 'pipedet', 'train', str(config), '--work-dir', str(run)]
     subprocess.run([*command, '--no-test', '--cfg-options', *lesson, *options], check=True)
 
 

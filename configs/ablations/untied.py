@@ -1,7 +1,6 @@
-"""The quickstart without tied weights: turned scenes teach what the network does not know itself.
+"""MobileNetV4-small without tied weights: turned scenes teach what it does not know itself.
 
-Without large kernels either: scenes are kept and turned anew in each of five epochs, and
-predictions are the mean of eight views.
+Scenes are kept and turned anew in each of five epochs, and predictions are the mean of eight views.
 """
 
 from mmengine.config import read_base
@@ -11,8 +10,7 @@ from pipedet.datasets import RandomFlip, RandomTurn
 with read_base():
     from ..quickstart import *
 
-model.encoder.equivariant = False
-model.encoder.large_kernels = ()
+model.encoder.update(name='mobilenetv4_conv_small', equivariant=False)
 model.average_views = True
 train_dataloader.batch_size = 8
 train_dataloader.dataset.update(

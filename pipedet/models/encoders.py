@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import timm
 import torch.nn.functional as F
+from timm.models import FeatureListNet
 from timm.models.efficientnet import EfficientNetFeatures
 from timm.models.mobilenetv3 import MobileNetV3Features
 from torch import Tensor, nn
@@ -50,7 +51,7 @@ class TimmPyramid(nn.Module):
         channels: of the merged map.
         pretrained: False for random weights, True for timm's own, or the path of a weights file.
         contrast_radii: of the neighbourhoods whose `LocalContrast` joins the image, pixels.
-        patch_stem: whether the backbone goes to stride 4 at once, for speed.
+        patch_stem: whether the backbone, a MobileNet or a CSP network, goes to stride 4 at once.
         image_size: side of the input for a backbone that must know it (Swin); None otherwise.
         large_kernels: of each level, the sides of the `LargeKernelBlock` that end its stage.
         equivariant: whether turns and mirrors of an image are one to it (`equivariance`): the
@@ -167,17 +168,26 @@ def _begin_with_patches(net: nn.Module, in_channels: int) -> None:
     step on a CPU went there, and the network learns no worse without.
     """
     quarter = next((level for level in net.feature_info.info if level['reduction'] == 4), {})
-    fits = isinstance(net, MobileNetV3Features) and quarter.get('module') == 'blocks.0'
-    if not fits or net.feature_info.reduction()[0] < 4:
-        raise ValueError(
-            'patch_stem is for MobileNets (V3, V4) whose first stage goes to a quarter of the '
-            'resolution, and for levels from there on'
+    begins = (type(net), quarter.get('module'), net.feature_info.reduction()[0] >= 4)
+    if begins == (MobileNetV3Features, 'blocks.0', True):
+        stem, channels = net.conv_stem.out_channels, quarter['num_chs']
+        net.conv_stem = _patches(in_channels, stem)
+        net.blocks[0] = nn.Sequential(
+            nn.Conv2d(stem, channels, 1, bias=False), nn.BatchNorm2d(channels)
         )
-    stem, channels = net.conv_stem.out_channels, quarter['num_chs']
-    net.conv_stem = nn.Conv2d(in_channels, stem, 8, stride=4, padding=2, bias=False)
-    net.blocks[0] = nn.Sequential(
-        nn.Conv2d(stem, channels, 1, bias=False), nn.BatchNorm2d(channels)
-    )
+    elif begins == (FeatureListNet, 'stages.0', True) and 'stem_conv2' in net:  # timm's CspNet
+        halves = net['stages_0'].conv_down  # to a quarter; its norm and activation stay
+        net['stem_conv1'] = nn.Sequential(_patches(in_channels, halves.bn.num_features), halves.bn)
+        net['stem_conv2'] = net['stages_0'].conv_down = nn.Identity()
+    else:
+        raise ValueError(
+            'patch_stem is for MobileNets (V3, V4) and CSP networks whose first stage goes to a '
+            'quarter of the resolution, and for levels from there on'
+        )
+
+
+def _patches(in_channels: int, channels: int) -> nn.Conv2d:
+    return nn.Conv2d(in_channels, channels, 8, stride=4, padding=2, bias=False)
 
 
 def _see_far(net: nn.Module, kernels: tuple[tuple[int, ...], ...]) -> None:
@@ -187,14 +197,18 @@ def _see_far(net: nn.Module, kernels: tuple[tuple[int, ...], ...]) -> None:
         raise ValueError(f'large_kernels: {len(kernels)} lists of sides for {len(levels)} levels')
     modules = dict(net.named_modules())
     for info, sides in zip(levels, kernels, strict=True):
-        stage = modules.get(info['module'])
-        if sides and not isinstance(stage, nn.Sequential):
+        blocks = [LargeKernelBlock(channels=info['num_chs'], side=side) for side in sides]
+        name = info['module']
+        flat = name.replace('.', '_')  # as timm's FeatureListNet calls it
+        if isinstance(modules.get(name), nn.Sequential):
+            modules[name].extend(blocks)
+        elif flat in net._modules and getattr(net, 'output_fmt', 'NCHW') == 'NCHW':
+            net[flat] = nn.Sequential(net[flat], *blocks)  # of none too: names stay when it grows
+        elif blocks:
             raise ValueError(
-                f'large_kernels: no block can be added to {info["module"]} of '
-                f'{type(net).__name__}; use a MobileNet or a ResNet'
+                f'large_kernels: no block can be added to {name} of {type(net).__name__}; use a '
+                'MobileNet, a ResNet or a CSP network'
             )
-        for side in sides:
-            stage.append(LargeKernelBlock(channels=info['num_chs'], side=side))
 
 
 def create_backbone(name: str, pretrained: bool | str, **options) -> nn.Module:
