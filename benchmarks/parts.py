@@ -69,7 +69,6 @@ ENCODERS = {
     'CSPDarknet-small (as it is)': [],
     'CSPDarknet-small, its own stem': [STEM],
     'MobileNetV3-small': ['model.encoder.name=mobilenetv3_small_100', STEM],
-    'LCNet': ['model.encoder.name=lcnet_100', STEM],
 }
 # Name -> file in `configs/ablations` and options.
 HEADS = {

@@ -60,11 +60,11 @@ CENTERS = dict(
 )
 
 
-def detector():
+def detector(**encoder):
     torch.manual_seed(0)
     return HeatmapDetector(
         enhancer=None,
-        encoder=dict(ENCODER),
+        encoder=ENCODER | encoder,
         coarse=dict(HEAD),
         max_tips=5,
         average_views=False,
@@ -106,9 +106,10 @@ def test_vectors_and_matrices_turn_as_what_is_seen_does():
         assert torch.allclose(stretch(seen), STRETCH[element] @ stretch(image), atol=1e-5)
 
 
+@pytest.mark.parametrize('name', [ENCODER['name'], 'cs3darknet_s'])
 @pytest.mark.parametrize('optimiser', [Muon, torch.optim.AdamW])
-def test_a_tied_network_stays_tied_in_training(optimiser):
-    model = detector()
+def test_a_tied_network_stays_tied_in_training(optimiser, name):
+    model = detector(name=name)
     optimiser = optimiser(model.parameters(), lr=0.01)
     images = torch.randn(2, 1, 64, 64)
     truth = TipDataSample(metainfo=dict(matrix=torch.eye(3).numpy(), img_shape=(64, 64)))
