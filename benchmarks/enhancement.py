@@ -1,6 +1,6 @@
 """Does enhancement help to find tips, and how much of it comes from knowing where to crop?
 
-    python benchmarks/enhancement.py --localiser work_dirs/quickstart \
+    python benchmarks/enhancement.py --localiser work_dirs/untied \
         --enhancers work_dirs/cyclegan_small work_dirs/pix2pix_small work_dirs/runet_small
 
 Every enhancer, trained or classical, is put before the same trained localiser in three ways; the

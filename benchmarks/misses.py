@@ -1,6 +1,6 @@
 """What sets the tips apart that every one of several runs misses, and how they look.
 
-    python benchmarks/misses.py work_dirs/quickstart work_dirs/small_kernels work_dirs/tipnet_s
+    python benchmarks/misses.py work_dirs/quickstart work_dirs/large_kernels work_dirs/tipnet_s
 
 Of the tips of CNR 1 and more in the frozen set `standard`, told how many there are, by what
 `pipedet train` and `pipedet test` left in each run. Writes results/misses.json, the table between

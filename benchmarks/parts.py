@@ -4,9 +4,9 @@
 
 All are `configs/quickstart.py` or variants of it in `configs/ablations`, trained on as many images
 and judged on scenes of the validation's stream, never on a frozen set. Parts are exchanged in
-MobileNetV4-small, which the quickstart had before, and compared with the first row. Those that are
-trained already are only judged. Writes results/parts.json and the table between the marks in
-README.md.
+MobileNetV4-small, which the quickstart had before, and compared with that row. Those that are
+trained already are only judged: after a change of the quickstart take another folder. Writes
+results/parts.json and the table between the marks in README.md.
 """
 
 import argparse
@@ -56,7 +56,8 @@ EXCHANGED = {
         'train_cfg.stages.0.lr=0.003',
     ],
     'batches of 32': ['train_dataloader.batch_size=32'],
-    'a map of stride 2': [
+    # Blurred as far, and with the stem that has such a level.
+    'a map of stride 2, its own stem': [
         'model.encoder.levels=[0,1,2,3]',
         'model.encoder.patch_stem=False',
         'model.coarse.out_stride=2',
@@ -68,7 +69,7 @@ ENCODERS = {
     'MobileNetV4-small': [MOBILENET],
     'CSPDarknet-small (as it is)': [],
     'CSPDarknet-small, its own stem': [STEM],
-    'MobileNetV3-small': ['model.encoder.name=mobilenetv3_small_100', STEM],
+    'MobileNetV3-small, its own stem': ['model.encoder.name=mobilenetv3_small_100', STEM],
 }
 # Name -> file in `configs/ablations` and options.
 HEADS = {
@@ -101,7 +102,8 @@ def main(work_dir: Path, scenes: int, judged: int) -> None:
         if not (run / 'model.safetensors').is_file():
             _train(config, run, scenes, options)
         record = json.loads((run / 'train.json').read_text())
-        rows[name] = dict(options=options) | judge(run, judged)
+        rows[name] = dict(config=str(config.relative_to(CONFIGS)), options=options)
+        rows[name] |= judge(run, judged)
         rows[name]['ms_per_image'] = 1000 * record['train_s'] / record['samples_seen']
         print(name, rows[name], flush=True)
     for name, change in READ.items():

@@ -1,4 +1,4 @@
-"""TipNet, medium: dense convolutions, twice as many channels, at twice the time of an image."""
+"""TipNet, medium: dense convolutions and twice as many channels and more. Not trained yet."""
 
 from mmengine.config import read_base
 

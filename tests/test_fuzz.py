@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 import pipedet
 from pipedet.formats import AnnotationError, ImageReadError, read_annotations, read_image
 from pipedet.models.heatmaps import draw_gaussians, find_peaks
+from pipedet.synthesis import draw_scene
 
 DTYPES = ('uint8', 'uint16', 'int16', 'int32', 'float32', 'float64')
 images = st.sampled_from(DTYPES).flatmap(
@@ -145,7 +146,23 @@ def test_a_gaussian_reads_back_to_a_twentieth_of_a_pixel(x, y, sigma, stride):
 
 @pytest.fixture(scope='module')
 def localise():
-    return pipedet.load()
+    model = pipedet.load()
+    model.model.score_threshold = 0.01  # so that there are tips to look at
+    return model
+
+
+@pytest.fixture(scope='module')
+def clear():
+    return draw_scene('clear', seed=5, epoch=0, index=0).capture().astype(np.float64)
+
+
+def assert_finite_or_not_answered(tips, image):
+    count = len(tips.scores)
+    assert tips.abstained is None or (count == 0 and tips.confidence is None)
+    assert tips.abstained or np.isfinite(image).all()
+    assert tips.confidence is None or 0 <= tips.confidence <= 1
+    for values in (tips.points_px, tips.scores, tips.points_um, tips.covariance_px, tips.direction):
+        assert values is None or (len(values) == count and np.isfinite(values).all())
 
 
 @given(
@@ -154,15 +171,29 @@ def localise():
     ),
     pixel_size=st.none() | st.tuples(*[st.floats(0.05, 20)] * 2),
 )
-def test_no_number_that_is_none_leaves_the_localiser(localise, image, pixel_size):
+def test_any_array_is_answered_in_finite_numbers_or_not_at_all(localise, image, pixel_size):
     if min(image.shape) < 2:
         with pytest.raises(ValueError, match='an image is'):
             localise(image, pixel_size)
         return
-    tips = localise(image, pixel_size)
-    count = len(tips.scores)
-    assert tips.abstained is None or (count == 0 and tips.confidence is None)
-    assert tips.abstained or np.isfinite(image).all()
-    assert tips.confidence is None or 0 <= tips.confidence <= 1
-    for values in (tips.points_px, tips.scores, tips.points_um, tips.covariance_px, tips.direction):
-        assert values is None or (len(values) == count and np.isfinite(values).all())
+    assert_finite_or_not_answered(localise(image, pixel_size), image)
+
+
+@settings(max_examples=60)  # a whole frame takes longer
+@given(
+    scale=st.floats(1e-30, 1e30),
+    offset=st.floats(-10, 10),
+    corner=st.tuples(*[st.integers(0, 64)] * 2),
+    patch=arrays.arrays('float64', (4, 4), elements=st.floats()),
+    spoiled=st.booleans(),
+)
+def test_tips_of_a_scene_are_finite_in_any_unit(
+    localise, clear, scale, offset, corner, patch, spoiled
+):
+    image = scale * (clear / clear.max() + offset)[corner[1] :, corner[0] :]
+    if spoiled:
+        image[90:94, 90:94] = patch
+    tips = localise(image, (0.7, 0.7))
+    assert_finite_or_not_answered(tips, image)
+    if not spoiled and max(corner) < 4:
+        assert len(tips.scores)

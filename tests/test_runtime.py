@@ -97,6 +97,7 @@ def test_what_no_network_can_read_gets_no_answer_or_an_error(localiser, exported
     frame = scene(0).astype(np.float64)
     for find in (TipSession(exported), lambda image: localiser(image, (0.8, 0.8))):
         assert 'beyond single precision' in find(1e300 * frame).abstained
+        assert 'beyond single precision' in find(2e38 + 1.4e38 * frame / frame.max()).abstained
         assert 'uniform' in find(1e15 + frame / frame.max()).abstained
         with pytest.raises(ValueError, match='real numbers; this array is of complex128'):
             find(frame + 0j)

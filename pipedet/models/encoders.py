@@ -51,7 +51,7 @@ class TimmPyramid(nn.Module):
         channels: of the merged map.
         pretrained: False for random weights, True for timm's own, or the path of a weights file.
         contrast_radii: of the neighbourhoods whose `LocalContrast` joins the image, pixels.
-        patch_stem: whether the backbone, a MobileNet or a CSP network, goes to stride 4 at once.
+        patch_stem: whether the backbone, a MobileNet or cs3darknet, goes to stride 4 at once.
         image_size: side of the input for a backbone that must know it (Swin); None otherwise.
         large_kernels: of each level, the sides of the `LargeKernelBlock` that end its stage.
         equivariant: whether turns and mirrors of an image are one to it (`equivariance`): the
@@ -175,15 +175,21 @@ def _begin_with_patches(net: nn.Module, in_channels: int) -> None:
         net.blocks[0] = nn.Sequential(
             nn.Conv2d(stem, channels, 1, bias=False), nn.BatchNorm2d(channels)
         )
-    elif begins == (FeatureListNet, 'stages.0', True) and 'stem_conv2' in net:  # timm's CspNet
+    elif begins == (FeatureListNet, 'stages.0', True) and _is_cs3darknet(net):
         halves = net['stages_0'].conv_down  # to a quarter; its norm and activation stay
         net['stem_conv1'] = nn.Sequential(_patches(in_channels, halves.bn.num_features), halves.bn)
         net['stem_conv2'] = net['stages_0'].conv_down = nn.Identity()
     else:
         raise ValueError(
-            'patch_stem is for MobileNets (V3, V4) and CSP networks whose first stage goes to a '
-            'quarter of the resolution, and for levels from there on'
+            'patch_stem is for MobileNets (V3, V4) whose first stage goes to a quarter of the '
+            'resolution, for cs3darknets, and for levels from there on'
         )
+
+
+def _is_cs3darknet(net: nn.Module) -> bool:
+    """Return whether two convolutions and a stage that begins with one go to a quarter."""
+    begins = {'stem_conv1', 'stem_conv2', 'stages_0'} == set(list(net)[:3])
+    return begins and hasattr(getattr(net['stages_0'], 'conv_down', None), 'bn')
 
 
 def _patches(in_channels: int, channels: int) -> nn.Conv2d:
@@ -203,12 +209,25 @@ def _see_far(net: nn.Module, kernels: tuple[tuple[int, ...], ...]) -> None:
         if isinstance(modules.get(name), nn.Sequential):
             modules[name].extend(blocks)
         elif flat in net._modules and getattr(net, 'output_fmt', 'NCHW') == 'NCHW':
-            net[flat] = nn.Sequential(net[flat], *blocks)  # of none too: names stay when it grows
+            _add_behind(net, flat, blocks)
         elif blocks:
             raise ValueError(
                 f'large_kernels: no block can be added to {name} of {type(net).__name__}; use a '
                 'MobileNet, a ResNet or a CSP network'
             )
+
+
+def _add_behind(net: FeatureListNet, stage: str, blocks: list[nn.Module]) -> None:
+    """Put blocks behind a stage, whose own weights keep their names, and return their maps."""
+    if not blocks:
+        return
+    end, modules = f'{stage}_far', list(net.items())
+    net.clear()
+    for name, module in modules:
+        net[name] = module
+        if name == stage:
+            net[end] = nn.Sequential(*blocks)
+    net.return_layers = {end if n == stage else n: i for n, i in net.return_layers.items()}
 
 
 def create_backbone(name: str, pretrained: bool | str, **options) -> nn.Module:

@@ -59,7 +59,7 @@ def why_unusable(image: np.ndarray) -> str | None:
         return 'the image holds NaN or infinite pixels'
     with np.errstate(over='ignore', invalid='ignore'):
         darkest, brightest = np.float32(image.min()), np.float32(image.max())  # as networks see it
-        if not np.isfinite(brightest - darkest):
+        if not np.isfinite([brightest - darkest, brightest + darkest]).all():
             return 'the image holds pixels beyond single precision'
     if darkest == brightest:
         return 'the image is uniform'
