@@ -7,7 +7,7 @@ from pipedet.models import DirectDetector, TipDistanceLoss, TransformerHead
 with read_base():
     from ._slots import *
 
-model.encoder.update(levels=(3,), channels=128)  # cells of 16 px
+model.encoder.levels, model.encoder.channels = (3,), 128  # cells of 16 px
 head = dict(
     type=TransformerHead, encoder=model.encoder, width=128, layers=3, heads=8,
     loss=dict(type=TipDistanceLoss, norm='euclidean'), alpha=1.0, **slots,

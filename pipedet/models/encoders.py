@@ -203,6 +203,8 @@ def _see_far(net: nn.Module, kernels: tuple[tuple[int, ...], ...]) -> None:
         raise ValueError(f'large_kernels: {len(kernels)} lists of sides for {len(levels)} levels')
     modules = dict(net.named_modules())
     for info, sides in zip(levels, kernels, strict=True):
+        if not sides:
+            continue
         blocks = [LargeKernelBlock(channels=info['num_chs'], side=side) for side in sides]
         name = info['module']
         flat = name.replace('.', '_')  # as timm's FeatureListNet calls it
@@ -210,7 +212,7 @@ def _see_far(net: nn.Module, kernels: tuple[tuple[int, ...], ...]) -> None:
             modules[name].extend(blocks)
         elif flat in net._modules and getattr(net, 'output_fmt', 'NCHW') == 'NCHW':
             _add_behind(net, flat, blocks)
-        elif blocks:
+        else:
             raise ValueError(
                 f'large_kernels: no block can be added to {name} of {type(net).__name__}; use a '
                 'MobileNet, a ResNet or a CSP network'
@@ -219,8 +221,6 @@ def _see_far(net: nn.Module, kernels: tuple[tuple[int, ...], ...]) -> None:
 
 def _add_behind(net: FeatureListNet, stage: str, blocks: list[nn.Module]) -> None:
     """Put blocks behind a stage, whose own weights keep their names, and return their maps."""
-    if not blocks:
-        return
     end, modules = f'{stage}_far', list(net.items())
     net.clear()
     for name, module in modules:
