@@ -5,8 +5,9 @@ For a folder of images (in it or in its `images`) and its annotations, COCO or a
     python -m pipedet train configs/labelled.py --data FOLDER --annotations tips.csv
 
 and `--pixel-size-um` where neither files nor annotations say it. Sessions stay whole: 70 % of the
-images train, 15 % validate, 15 % test; what `calibrate` makes of the run is judged by the 15 % that
-validate. With few sessions, `pipedet crossval configs/labelled.py --data FOLDER` tests on each.
+images train, 15 % validate, 15 % test, so that there must be three sessions or more; what
+`calibrate` makes of the run is judged by the 15 % that validate. With few sessions,
+`pipedet crossval configs/labelled.py --data FOLDER` tests on each.
 """
 
 from mmengine.config import read_base

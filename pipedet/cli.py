@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     try:
         args.run(args)
-    except (FileNotFoundError, ValueError, RuntimeError, FloatingPointError) as error:
+    except (OSError, ValueError, RuntimeError, FloatingPointError) as error:
         if os.environ.get('PIPEDET_TRACEBACK'):
             raise
         sys.exit(f'pipedet {args.verb}: {error}')

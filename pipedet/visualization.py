@@ -117,7 +117,7 @@ def plot_curves(work_dir: Path, out: Path) -> None:
 def _write(canvas: np.ndarray, text: str, at: tuple[int, int], colour: tuple) -> None:
     font = cv2.FONT_HERSHEY_SIMPLEX, 0.42
     (width, height), below = cv2.getTextSize(text, *font, 1)
-    x, y = at
-    patch = canvas[max(0, y - height - 2) : y + below, max(0, x - 2) : x + width + 2]
+    x, y = max(2, min(at[0], canvas.shape[1] - width - 2)), max(at[1], height + 2)  # all of it seen
+    patch = canvas[y - height - 2 : y + below, x - 2 : x + width + 2]
     patch //= 3  # a shade behind the letters, whatever the image
-    cv2.putText(canvas, text, at, *font, colour, 1, cv2.LINE_AA)
+    cv2.putText(canvas, text, (x, y), *font, colour, 1, cv2.LINE_AA)

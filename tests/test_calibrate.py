@@ -10,6 +10,7 @@ from mmengine.config import Config
 from pipedet import zoo
 from pipedet.__main__ import main
 from pipedet.apis import TipLocaliser
+from pipedet.commands.calibrate import stream_like
 from pipedet.synthesis import draw_scene
 
 CONFIGS = Path(__file__).parent.parent / 'configs'
@@ -44,6 +45,12 @@ def test_a_calibration_starts_from_the_network_alone(run):
     main(['calibrate', str(once / 'config.py'), '--scenes', '16', '--out', str(again)])
     first, second = (json.loads((f / 'calibration.json').read_text()) for f in (once, again))
     assert first['score'] == pytest.approx(second['score']) and first['before'] == second['before']
+
+
+def test_scenes_of_joined_sets_are_new_ones_too():
+    drawn, labelled = dict(recipes=dict(clear=1.0), length=9, seed=1, keep=2), dict(root='rig')
+    alike = stream_like(dict(sets=[drawn, labelled]), count=4, seed=7)
+    assert alike['sets'] == [drawn | dict(length=4, seed=7, keep=1), labelled]
 
 
 def test_what_is_no_tipnet_is_told(run):

@@ -239,7 +239,7 @@ def test_patience_ends_with_so_many_validations_without_a_new_best():
     resumed = Patience(metric='f1', validations=2)
     resumed.load_state_dict(patience.state_dict())
     assert resumed.is_over
-    with pytest.raises(KeyError, match='to watch'):
+    with pytest.raises(ValueError, match='to watch'):
         patience.after_validation(dict(loss=1.0))
 
 

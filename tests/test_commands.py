@@ -80,6 +80,22 @@ def test_browse_draws_a_sheet(tmp_path):
     assert cv2.imread(str(out)).shape[0] > 500
 
 
+def test_browse_leaves_out_what_cannot_be_read(tmp_path, capsys):
+    image = np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8)
+    for name in ('a.png', 'b.png'):
+        cv2.imwrite(str(tmp_path / name), image)
+    (tmp_path / 'b.png').write_bytes((tmp_path / 'b.png').read_bytes()[:-40])
+    (tmp_path / 'tips.csv').write_text('image,x,y\na.png,10,20\nb.png,30,40\n')
+    pipeline = [dict(type='pipedet.Warp'), dict(type='pipedet.PackTips')]
+    dataset = dict(type='pipedet.PipetteImages', root=str(tmp_path), annotations='tips.csv', seed=0,
+                   subset='rig', pipeline=pipeline)  # fmt: skip
+    config = tmp_path / 'config.py'
+    Config(dict(test_dataloader=dict(dataset=dataset), work_dir=str(tmp_path))).dump(config)
+    sheet = tmp_path / 'sheet.png'
+    main(['browse', str(config), '--split', 'test', '--out', str(sheet)])
+    assert 'left out' in capsys.readouterr().out and sheet.is_file()
+
+
 @pytest.fixture
 def images(tmp_path):
     """A folder with an 8-bit PNG, a 12-bit stack with a scale, and four bad files."""
@@ -116,6 +132,18 @@ def test_predict_reads_what_it_can_and_lists_the_rest(run_folder, images, tmp_pa
     with open(tmp_path / 'out' / 'predictions.csv') as file:
         assert next(csv.reader(file))[:8] == 'image,frame,tip,x_px,y_px,x_um,y_um,score'.split(',')
     assert len(list((tmp_path / 'out' / 'overlays').glob('*.png'))) == 3
+
+
+def test_a_bad_page_costs_no_other(run_folder, tmp_path):
+    stack = np.random.default_rng(0).normal(size=(3, 64, 64)).astype(np.float32)
+    stack[1, 5, 5] = np.nan
+    tifffile.imwrite(tmp_path / 'a.tif', stack, photometric='minisblack')
+    with pytest.raises(SystemExit):
+        predict(run_folder, tmp_path / 'a.tif', tmp_path / 'out')
+    with open(tmp_path / 'out' / 'frames.csv') as file:
+        rows = list(csv.DictReader(file))
+    assert [row['frame'] for row in rows] == ['0', '1', '2']
+    assert [bool(row['tips']) for row in rows] == [True, False, True] and rows[1]['note']
 
 
 def test_predict_strict_stops_at_the_first_bad_file(run_folder, images, tmp_path):

@@ -103,6 +103,16 @@ def test_grid_reads_back_what_its_cells_say():
     assert losses['loss_offset'] < 1e-4 and losses['loss_objectness'] < 0.01
 
 
+def test_an_answer_of_the_grid_that_has_lost_takes_no_other_with_it():
+    head = GridHead(width=4, max_tips=3, alpha=1.0)
+    offsets, objectness = torch.full((1, 2, 6, 6), 0.5), torch.full((1, 6, 6), -9.0)
+    objectness[0, 2, 1:4] = torch.tensor([3.0, 2.0, 1.0])
+    offsets[0, 0, 2, 1:4] = torch.tensor([0.9, 0.4, 0.0])  # 8 and 9.6 px from each to the next
+    points, scores = head.read((offsets, objectness), (96, 96))
+    assert (scores[0] > 0.5).tolist() == [True, True, False]
+    assert torch.allclose(points[0, :2, 0], torch.tensor([29.9, 47.5]))
+
+
 def test_bins_of_the_truth_cost_least_and_read_back_finer_than_a_pixel():
     options = slot_options(2) | dict(loss=dict(type=BinLoss, sigma=1.0))
     head = SimCCHead(name='resnet18_quarter', pretrained=False, bins=512, **options)
@@ -366,6 +376,8 @@ def test_a_large_kernel_sees_as_far_as_it_is_wide():
     torch.manual_seed(0)
     block = LargeKernelBlock(channels=4, side=13).eval()
     maps = torch.randn(1, 4, 31, 31, requires_grad=True)
+    assert torch.equal(block(maps), maps)  # nothing learned yet
+    torch.nn.init.ones_(block.body[-1].weight)
     block(maps)[0, :, 15, 15].sum().backward()
     seen = maps.grad[0].abs().sum(0) > 0
     assert seen[9:22, 9:22].all()
@@ -390,10 +402,10 @@ def test_large_kernels_end_the_stages_of_their_levels(name):
         stages = dict(far.net.named_modules())
         ends = f'{info["module"].replace(".", "_")}_far'  # of networks whose stages cannot grow
         stage = stages.get(ends, stages.get(info['module'], ()))
-        kernels = [end.body[0] for end in stage if isinstance(end, LargeKernelBlock)]
-        assert [kernel.kernel_size[0] for kernel in kernels] == list(own)
+        blocks = [end for end in stage if isinstance(end, LargeKernelBlock)]
+        assert [block.body[0].kernel_size[0] for block in blocks] == list(own)
         assert not own or isinstance(stage[-1], LargeKernelBlock)
-        assert all(kernel.weight.grad.abs().sum() > 0 for kernel in kernels)
+        assert all(block.body[-1].weight.grad.abs().sum() > 0 for block in blocks)
 
 
 @pytest.mark.parametrize('equivariant', [False, True])

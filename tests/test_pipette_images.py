@@ -13,7 +13,7 @@ from mmengine.config import Config
 from pipedet.commands.common import build_runner
 from pipedet.datasets import DatasetError, PackTips, PipetteImages, Resize, Warp
 from pipedet.datasets.splits import find_leaks, split_groups
-from pipedet.formats import AnnotationError, ImageRecord, write_annotations
+from pipedet.formats import AnnotationError, ImageReadError, ImageRecord, write_annotations
 from pipedet.registry import DATASETS
 
 SHAPE = (24, 32)
@@ -97,6 +97,7 @@ FAULTS = {
     'negative': ('x.png,-1,5', 'outside'),
     'swapped': ('x.png,5,30', 'outside'),
     'nan': ('x.png,nan,5', 'finite number'),
+    'written otherwise': ('./s9\\\\x.png,nan,5', 'finite number'),
     'parent': ('../x.png,1,1', r"has '..'"),
     'absolute': ('/etc/x.png,1,1', 'absolute'),
     'url': ('https://host/x.png,1,1', 'URL'),
@@ -116,6 +117,8 @@ def test_each_fault_raises_or_is_listed(root, name):
     write_image(outside / 'x.png')
     if row.startswith('x.png'):
         write_image(root / 'x.png')
+    elif name == 'written otherwise':
+        write_image(root / 's9' / 'x.png')
     elif name == 'link':
         (root / 'link.png').symlink_to(outside / 'x.png')
     elif name == 'linked folder':
@@ -149,6 +152,31 @@ def test_all_faults_at_once_in_one_error(root):
     for part in ('3 faults', 'gone.png', 's0/0.png', '../y.png'):
         assert part in str(raised.value)
     assert len(build(root)) == 9
+
+
+def test_a_fault_counts_for_all_the_ways_to_write_a_name(root):
+    write_image(root / 'x.png')
+    append(root, 'x.png,1,2', './x.png,oops,2')  # a tip of it is lost: so is the image
+    assert len(build(root)) == 10
+
+
+@pytest.mark.parametrize('name', ['s9\\x.png', './s9/x.png', ['s9/x.png'], None])
+def test_a_faulty_coco_image_is_no_negative(root, name):
+    write_image(root / 's9' / 'x.png')
+    images = [dict(id=0, file_name='s0/0.png'), dict(id=1, file_name=name, frame=-1)]
+    data = dict(images=images, annotations=[], categories=[])
+    (root / 'tips.json').write_text(json.dumps(data))
+    listed = isinstance(name, str)  # of what is no name nobody knows which image was meant
+    dataset = build(root, annotations='tips.json')
+    assert len(dataset.skipped) == 1 and len(dataset) == (10 if listed else 11)
+
+
+def test_damaged_pixels_stop_a_strict_reader(root):
+    path = root / 's0' / '0.png'
+    path.write_bytes(path.read_bytes()[:-40])  # the header still reads
+    assert isinstance(build(root).load(0, None)['image'], ImageReadError)
+    with pytest.raises(ImageReadError, match='0.png'):
+        build(root, strict=True).load(0, None)
 
 
 def test_unlisted_damaged_images_are_named(root):
@@ -301,7 +329,7 @@ def test_one_file_in_two_sessions_cannot_be_split(tmp_path):
 
 
 def test_a_split_without_any_session_is_an_error(root):
-    with pytest.raises(DatasetError, match='no image is left'):
+    with pytest.raises(DatasetError, match='no image is left for it, of . sessions'):
         build(root, split='test', fractions=(0.5, 0.5, 0))
     with pytest.raises(DatasetError, match='split'):
         build(root, split='tset')

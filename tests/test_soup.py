@@ -11,6 +11,7 @@ from torch import nn
 from pipedet.cli import main
 from pipedet.commands.soup import mean_state, retake_moments
 from pipedet.engine.checkpoint import load_weights, newest_weights, save_weights
+from pipedet.models.large_kernels import LargeKernelBlock
 from pipedet.models.tip_detector import build_detector
 
 MODEL = dict(
@@ -86,6 +87,22 @@ def test_the_weights_that_runs_began_with_can_be_counted_in(tmp_path):
     mean = torch.stack([own[name] for own in weights[:3]]).mean(dim=0)
     assert torch.allclose(weights[3][name], mean, atol=1e-6)
     assert all(r['with_origin'] for r in json.loads((out / 'members.json').read_text()))
+
+
+def test_blocks_that_the_origin_lacks_add_nothing_there(tmp_path):
+    far = MODEL['encoder'] | dict(large_kernels=((), (), (7,)))
+    before = write_run(tmp_path / 'before', 7)
+    origin = str(before / 'model.safetensors')
+    runs = [write_run(tmp_path / str(s), s, origin, encoder=far) for s in range(2)]
+    for folder in runs:
+        model = build_detector(Config.fromfile(folder / 'config.py').model)
+        (block,) = (layer for layer in model.modules() if isinstance(layer, LargeKernelBlock))
+        nn.init.constant_(block.body[-1].weight, 3.0)
+        save_weights(folder / 'model.safetensors', model)
+    out = tmp_path / 'soup'
+    main(['soup', *map(str, runs), '--with-origin', '--out', str(out), '--scenes', '4'])
+    (mean,) = (w for n, w in load_file(out / 'model.safetensors').items() if 'body.6.weight' in n)
+    assert torch.allclose(mean, torch.tensor(2.0))
 
 
 def test_the_mean_of_what_counts_is_no_fraction():

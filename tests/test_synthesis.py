@@ -212,7 +212,7 @@ def test_detector_blur_keeps_the_mean_and_jitter_moves_less_than_a_pixel():
 def test_tips_move_smoothly_in_time():
     drawn = scenes('standard', 1, seed=4)[0]
     path = torch.stack([drawn.at(t / 30).scene.pipettes.tip[0] for t in range(10)])
-    assert torch.equal(path[0], drawn.at(0.0).scene.pipettes.tip[0])
+    assert torch.equal(path[0], drawn.scene.pipettes.tip[0])
     steps = path.diff(dim=0).norm(dim=-1)
     assert (steps > 0).all() and steps.max() < 10
 

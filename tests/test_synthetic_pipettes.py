@@ -1,9 +1,10 @@
 """Scenes as a dataset: fresh every epoch, or kept and turned."""
 
 import numpy as np
+import pytest
 import torch
 
-from pipedet.datasets import PackTips, RandomTurn, SyntheticPipettes, Warp
+from pipedet.datasets import FrozenPipettes, PackTips, RandomTurn, SyntheticPipettes, Warp
 
 
 def dataset(keep, turn=False):
@@ -48,6 +49,18 @@ def test_scenes_kept_for_some_epochs_are_replaced_in_turn():
             assert torch.equal(shown[epoch][i], fresh[born][i])
     alone = images(dataset(3), 5)  # wherever a resumed run begins
     assert all(torch.equal(shown[5][i], alone[i]) for i in range(6))
+
+
+@pytest.mark.parametrize('keep', [True, 0])
+def test_how_long_a_scene_is_kept_is_a_number(keep):
+    with pytest.raises(ValueError, match='keep='):
+        dataset(keep)
+
+
+@pytest.mark.parametrize('count', [0, 501])
+def test_a_frozen_set_has_so_many_scenes(count):
+    with pytest.raises(ValueError, match='500'):
+        FrozenPipettes(subset='clear', pipeline=[], count=count)
 
 
 def test_scenes_drawn_by_workers_are_the_same():

@@ -12,6 +12,7 @@ from pipedet.models import PeakFocalLoss, TimmPyramid, TipHead, TipNet
 from pipedet.models.heatmaps import draw_gaussians
 from pipedet.models.losses import quality_focal
 from pipedet.models.novelty import Novelty
+from pipedet.models.tip_detector import _inside
 from pipedet.models.tip_head import Unread, covariance
 from pipedet.structures import TipDataSample
 
@@ -121,6 +122,12 @@ def test_covariance_is_the_exponential_of_the_maps():
     round_and_long = covariance(torch.tensor([[0.0, 0.0, 0.0], [0.0, 1e6, 0.0]]))
     assert torch.allclose(round_and_long[0], torch.eye(2))
     assert round_and_long.isfinite().all()
+
+
+def test_what_was_added_to_fit_the_network_has_no_tips():
+    points = torch.tensor([[[3.0, 9.0], [3.0, 11.0]], [[3.0, 9.0], [3.0, 11.0]]])
+    scores = _inside(points, torch.full((2, 2), 0.5), [(10, 20), (12, 20)])
+    assert scores.tolist() == [[0.5, 0.0], [0.5, 0.5]]
 
 
 def detector():

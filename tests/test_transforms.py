@@ -249,6 +249,8 @@ def test_directions_turn_with_the_image():
         ((0.25, 0.25), (48, 64)),
         ((2.0, 2.0), (192, 256)),
         ((0.5, 0.25), (48, 128)),
+        ((0.9, 0.4), (64, 192)),
+        ((0.78, 0.74), SHAPE),
         (None, (72, 96)),
     ],
 )
@@ -260,7 +262,13 @@ def test_pixels_are_brought_to_a_known_size(pixel_size, shape):
     assert np.abs(centroid(done['image']) - done['tips'][0]).max() < 0.05
     if pixel_size is not None:
         reached = np.array(pixel_size) * SHAPE[::-1] / shape[::-1]
-        assert ((reached >= 0.5) & (reached <= 1.0)).all()
+        assert ((reached >= 0.5) & (reached <= 1.0)).all() and reached.max() < 1.1 * reached.min()
+
+
+def test_a_pixel_size_that_cannot_be_is_told_of_its_image():
+    results = make_results(np.zeros(SHAPE)) | dict(pixel_size_um=(900.0, 900.0), source='b')
+    with pytest.raises(ValueError, match='^b: .*check the pixel size'):
+        run([ToPixelSize(low=0.5, high=1.0, side=72)], results)
 
 
 def test_images_left_as_they_are_keep_their_noise():

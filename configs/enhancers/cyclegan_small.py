@@ -8,5 +8,5 @@ with read_base():
 model.generator.update(width=16, blocks=6)
 model.critic.width = 16
 train_dataloader.update(batch_size=2, num_workers=0, persistent_workers=False)
-train_dataloader.dataset.source.keep = True
-train_dataloader.dataset.target.keep = True
+train_dataloader.dataset.source.keep = None
+train_dataloader.dataset.target.keep = None

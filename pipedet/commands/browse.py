@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from pipedet.commands.common import add_config_arguments, load_config
+from pipedet.datasets import DatasetError
 from pipedet.registry import DATASETS
 from pipedet.visualization import contact_sheet, draw_tips, write_picture
 
@@ -23,7 +24,14 @@ def run(args: argparse.Namespace) -> None:
     config = load_config(args)
     dataset = DATASETS.build(config[f'{args.split}_dataloader'].dataset)
     chosen = np.linspace(0, len(dataset) - 1, min(args.count, len(dataset))).round().astype(int)
-    tiles = [_draw(dataset[int(i)], marked=bool(n % 2)) for n, i in enumerate(chosen)]
+    samples = [dataset[int(i)] for i in chosen]
+    for sample in samples:
+        if sample['inputs'] is None:
+            print(f'left out: {sample["data_samples"].fault}')
+    readable = [sample for sample in samples if sample['inputs'] is not None]
+    if not readable:
+        raise DatasetError(f'none of the {len(samples)} images chosen can be read')
+    tiles = [_draw(sample, marked=bool(n % 2)) for n, sample in enumerate(readable)]
     out = args.out or Path(config.work_dir) / f'browse_{args.split}.png'
     write_picture(out, contact_sheet(tiles, columns=4))
     print(f'{len(tiles)} of {dataset.describe()} -> {out}')

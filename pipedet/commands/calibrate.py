@@ -115,13 +115,15 @@ def _summaries(model: TipNet, config: Config, count: int) -> torch.Tensor:
     loader = DataLoader(DATASETS.build(stream), batch_size=BATCH, collate_fn=pseudo_collate)
     readable = (split_unread(batch)[0] for batch in loader)
     batches = (model.data_preprocessor(b)['inputs'] for b in readable if b['data_samples'])
-    summaries = torch.cat([model._final(inputs)[1] for inputs in batches])
+    summaries = torch.cat([model._final(model._enhance(inputs, None)[0])[1] for inputs in batches])
     # Of joined sets the first should not have all the known ones.
     return summaries[torch.randperm(len(summaries), generator=torch.Generator().manual_seed(SEED))]
 
 
 def stream_like(dataset: dict, count: int, seed: int) -> dict:
     """Return so many new scenes like those of a dataset; labelled images as they are."""
+    if 'sets' in dataset:
+        return dict(dataset, sets=[stream_like(own, count, seed) for own in dataset['sets']])
     return dict(dataset, length=count, seed=seed, keep=1) if 'recipes' in dataset else dataset
 
 

@@ -18,8 +18,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         'annotations', nargs='+', help='COCO or CSV files in it; several are splits of the data'
     )
-    parser.add_argument('--images', default='', help='folder of the images in root [root itself]')
-    parser.add_argument('--pixel-size-um', type=float, help='where neither file says it')
+    parser.add_argument(
+        '--images', help='folder of the images in root [images where there is one, or root itself]'
+    )
+    parser.add_argument(
+        '--pixel-size-um', type=float, help='size of a pixel; goes before what the files say'
+    )
 
 
 def run(args: argparse.Namespace) -> None:

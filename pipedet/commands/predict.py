@@ -5,6 +5,7 @@ import csv
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -59,22 +60,21 @@ def run(args: argparse.Namespace) -> None:
         _table(args.out / 'predictions.csv', COLUMNS) as tip_table,
         _table(args.out / 'frames.csv', FRAME_COLUMNS) as frame_table,
     ):
-        for path in paths:
+        for path, frame in _pages(paths):
             try:
                 size = _pixel_size(path, args.pixel_size_um)
-                for frame, image in read_frames(path):
-                    tips = localise(image, size)
-                    picture = args.out / 'overlays' / _picture_name(path, frame)
-                    write_picture(picture, _overlay(image, tips))
-                    tip_table.writerows(_rows(path.name, frame, tips))
-                    frames.append(_frame(path.name, frame, size, tips))
-                    frame_table.writerow(frames[-1])
-            except (ImageReadError, ValueError) as error:
+                image = read_image(path, frame=frame)
+                tips = localise(image, size)
+                picture = args.out / 'overlays' / _picture_name(path, frame)
+                write_picture(picture, _overlay(image, tips))
+                tip_table.writerows(_rows(path.name, frame, tips))
+                frames.append(_frame(path.name, frame, size, tips))
+            except ValueError as error:  # an ImageReadError is one
                 if args.strict:
                     raise
                 fault = f'{path}: {error}' if str(path) not in str(error) else str(error)
-                frames.append(dict(image=path.name, note=fault))
-                frame_table.writerow(frames[-1])
+                frames.append(dict(image=path.name, frame=frame, note=fault))
+            frame_table.writerow(frames[-1])
     _tell(args.out, frames)
     if any('tips' not in frame for frame in frames):
         sys.exit(1)
@@ -128,12 +128,18 @@ def find_images(source: Path) -> list[Path]:
     return [source]
 
 
-def read_frames(path: Path) -> Iterator[tuple[int, np.ndarray]]:
-    """Read every frame of a file in turn."""
-    for frame in range(count_frames(path)):
-        yield frame, read_image(path, frame=frame)
+def _pages(paths: list[Path]) -> Iterator[tuple[Path, int]]:
+    """Yield every frame of every file; of one that cannot be counted the first, to fail there."""
+    for path in paths:
+        try:
+            count = count_frames(path)
+        except ImageReadError:
+            count = 1
+        for frame in range(count):
+            yield path, frame
 
 
+@lru_cache(maxsize=1)  # of a stack once
 def _pixel_size(path: Path, given: float | None) -> tuple[float, float] | None:
     return read_pixel_size_um(path) if given is None else (given, given)
 

@@ -57,12 +57,13 @@ def run(args: argparse.Namespace) -> None:
     tune_cpu()
     model = build_detector(config.model)
     states = []
+    if args.with_origin:  # Wortsman et al. 2022 (WiSE-FT, arXiv 2109.01903)
+        # First, while the model is new: the blocks that the origin lacks must add nothing.
+        load_grown(weights_of(config.load_from), model)
+        states.append({name: value.clone() for name, value in model.state_dict().items()})
     for folder in args.runs:
         load_weights(newest_weights(folder), model)
         states.append({name: value.clone() for name, value in model.state_dict().items()})
-    if args.with_origin:  # Wortsman et al. 2022 (WiSE-FT, arXiv 2109.01903)
-        load_grown(weights_of(config.load_from), model)
-        states.append(model.state_dict())
     model.load_state_dict(mean_state(states))
     forget_the_usual(model)
     retake_moments(model, config, args.scenes)

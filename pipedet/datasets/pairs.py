@@ -14,7 +14,7 @@ from pipedet.models.preprocessor import normalise, to_unit
 from pipedet.registry import DATASETS, TRANSFORMS
 from pipedet.structures import META_KEYS, TipDataSample
 from pipedet.synthesis import LabelledScene, Scene, render
-from pipedet.synthesis.sample import SIZE
+from pipedet.synthesis.backgrounds import SIZE
 from pipedet.synthesis.sensor import detector_blur
 
 

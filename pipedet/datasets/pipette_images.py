@@ -80,7 +80,7 @@ class PipetteImages(TipDataset):
             raise DatasetError(
                 f'split={split!r} of {SPLITS}, split_by={split_by!r} of session, image'
             )
-        self.subset = subset
+        self.subset, self.strict = subset, strict
         self.root = Path(root).resolve()
         if image_folder is None:
             image_folder = 'images' if (self.root / 'images').is_dir() else ''
@@ -159,7 +159,8 @@ class PipetteImages(TipDataset):
         self, split: str, fractions: Sequence[float], split_by: str, split_seed: int
     ) -> None:
         sessions = [record.session for record in self.records]
-        splits = split_groups(self.group_names(split_by), fractions, split_seed)
+        groups = self.group_names(split_by)
+        splits = split_groups(groups, fractions, split_seed)
         files = [record.file_name for record in self.records]
         copies = name_copies(self.folder, files)
         leaks = sorted({*find_leaks(sessions, splits), *find_leaks(copies, splits)})
@@ -168,6 +169,12 @@ class PipetteImages(TipDataset):
             if split_by == 'session':
                 raise DatasetError(message + '; give all frames and copies of a file one session')
             print_log(message, logger='current', level=logging.WARNING)
+        if splits and split not in splits:
+            raise DatasetError(
+                f'{self.subset}: no image is left for it, of {len(set(groups))} {split_by}s shared '
+                f'out as {tuple(fractions)} to {SPLITS}: label more of them (a stack without a '
+                'session is one), or take `pipedet crossval`'
+            )
         self.records = [r for r, name in zip(self.records, splits, strict=True) if name == split]
 
     def describe(self) -> str:
@@ -200,6 +207,8 @@ class PipetteImages(TipDataset):
         try:
             image = read_image(path, record.frame)
         except ImageReadError as error:
+            if self.strict:
+                raise
             image = error
         known = {} if record.z_um is None else {'z_um': record.z_um}
         return dict(

@@ -41,6 +41,8 @@ class SyntheticPipettes(TipDataset):
     ) -> None:
         if seed == SEED:
             raise ValueError(f'seed {SEED} belongs to the frozen test sets: choose another')
+        if isinstance(keep, bool) or (keep is not None and keep < 1):
+            raise ValueError(f'keep={keep!r}: write for how many epochs, or None for all')
         super().__init__(pipeline=pipeline, seed=seed)
         self.names, shares = zip(*recipes.items(), strict=True)
         self.shares = np.array(shares) / sum(shares)
@@ -129,6 +131,8 @@ class FrozenPipettes(TipDataset):
 
     def __init__(self, *, subset: str, pipeline: Sequence[dict], count: int = COUNT) -> None:
         super().__init__(pipeline=pipeline, seed=0)
+        if not 1 <= count <= COUNT:
+            raise ValueError(f'count={count}: a frozen set has {COUNT} scenes')
         self.subset, self.count = subset, count
 
     def __len__(self) -> int:

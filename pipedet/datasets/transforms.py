@@ -12,6 +12,7 @@ from pipedet.registry import TRANSFORMS
 from pipedet.runtime.frames import warp
 from pipedet.structures import apply_affine
 
+_NEARLY_SQUARE = 1.1  # sides of a pixel; to resample would smooth its noise for little
 _LARGEST = 4 * MAX_PIXELS  # of what a wrong pixel size may make of an image
 
 
@@ -46,10 +47,10 @@ class Resize(BaseTransform):
 
 @TRANSFORMS.register_module()
 class ToPixelSize(BaseTransform):
-    """Bring pixels to a size that a network has been trained at, keeping the aspect of lengths.
+    """Bring pixels to a size that a network has been trained at, and to squares.
 
-    An image whose pixels have such a size keeps them as they are. One without a scale is taken to
-    show a field as wide as those trained on.
+    An image whose pixels have such a size, and are square or nearly so, keeps them as they are. One
+    without a scale is taken to show a field as wide as those trained on.
 
     Args:
         low: least size of a pixel, um.
@@ -70,12 +71,14 @@ class ToPixelSize(BaseTransform):
             scale = np.full(2, self.side / shape.min())
         else:
             size = np.array(results['pixel_size_um'])
-            scale = size / np.clip(size, self.low, self.high)
+            square = size.max() <= _NEARLY_SQUARE * size.min()
+            scale = size / np.clip(size if square else np.sqrt(size.prod()), self.low, self.high)
         new = np.maximum(np.round(shape * scale), 1).astype(int)
         if new.prod() > _LARGEST:
             raise ValueError(
-                f'at {self.high} um a pixel, this image of {results["pixel_size_um"]} um a pixel '
-                f'would have {new[0]}x{new[1]}: check the pixel size'
+                f'{results["source"]}: at {self.high} um a pixel, this image of '
+                f'{results["pixel_size_um"]} um a pixel would have {new[0]}x{new[1]}: check the '
+                'pixel size'
             )
         scale = new / shape
         results['matrix'] = affine(np.diag(scale), (scale - 1) / 2) @ results['matrix']

@@ -253,7 +253,10 @@ class LossValLoop(ValLoop):
             )
         metrics = self.evaluator.evaluate(len(self.dataloader.dataset))
         # Every rank must see the same loss, or their learning rates would part.
-        metrics['loss'] = _mean_over_ranks(losses)
+        metrics['loss'], batches = _mean_over_ranks(losses)
+        if not batches:
+            described = self.dataloader.dataset.describe()
+            raise DatasetError(f'no image to validate on can be read: {described}')
         if not np.isfinite(metrics['loss']):
             raise FloatingPointError(f'the validation loss became {metrics["loss"]}')
         self.runner.call_hook('after_val_epoch', metrics=metrics)
@@ -275,7 +278,8 @@ def _agreed(seconds: float) -> float:
     return clock.item()
 
 
-def _mean_over_ranks(values: Sequence[float]) -> float:
-    mean = torch.tensor([np.mean(values)], dtype=torch.float64)
-    all_reduce(mean, op='mean')
-    return mean.item()
+def _mean_over_ranks(values: Sequence[float]) -> tuple[float, int]:
+    """Return the mean of all ranks' values, and how many these are."""
+    total = torch.tensor([sum(values), len(values)], dtype=torch.float64)
+    all_reduce(total)
+    return (total[0] / total[1]).item(), int(total[1])

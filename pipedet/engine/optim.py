@@ -17,6 +17,8 @@ from pipedet.registry import OPTIMIZERS
 # Quintic Newton-Schulz iteration: maps singular values in (0, 1] to about 1 in five steps.
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 _STEPS = 5
+_MOMENTUM = 0.95  # Nesterov's, of Muon
+_BETAS = (0.9, 0.999)  # of AdamW
 # Weights of a matrix from which AdamW takes it: to make VGG's first linear layer orthogonal would
 # cost more than the rest of the step.
 _LARGE = 4_000_000
@@ -24,17 +26,15 @@ _LARGE = 4_000_000
 
 @OPTIMIZERS.register_module()
 class Muon(Optimizer):
-    """Muon on weights of two axes or more, AdamW on biases, norms and 3x3 depthwise convolutions.
+    """Muon on weights of two axes or more, AdamW on biases, norms and other small sides.
 
-    AdamW has the largest matrices too, of four million weights and more.
+    AdamW has every matrix with a side of 9 or less, as 3x3 depthwise convolutions and heads of few
+    maps are, and the largest, of four million weights and more.
 
     Args:
         params: parameters.
         lr: rate of Muon; an update of a matrix has singular values of about `lr`.
         adamw_scale: rate of AdamW, as a share of `lr`.
-        momentum: of Muon, Nesterov.
-        betas: of AdamW.
-        weight_decay: of both, relative to the rate.
     """
 
     def __init__(
@@ -43,20 +43,8 @@ class Muon(Optimizer):
         *,
         lr: float,
         adamw_scale: float = 0.1,
-        momentum: float = 0.95,
-        betas: tuple[float, float] = (0.9, 0.999),
-        weight_decay: float = 0.0,
     ) -> None:
-        super().__init__(
-            params,
-            dict(
-                lr=lr,
-                adamw_scale=adamw_scale,
-                momentum=momentum,
-                betas=betas,
-                weight_decay=weight_decay,
-            ),
-        )
+        super().__init__(params, dict(lr=lr, adamw_scale=adamw_scale))
 
     @torch.no_grad()
     def step(self, closure=None) -> None:
@@ -76,20 +64,19 @@ class Muon(Optimizer):
             self._adamw(others, group)
 
     def _muon(self, weights: list[Tensor], group: dict) -> None:
-        directions = torch.stack([self._direction(w, group['momentum']) for w in weights])
+        directions = torch.stack([self._direction(w) for w in weights])
         rows, columns = directions.shape[1:]
         rate = group['lr'] * max(1, rows / columns) ** 0.5
         for weight, update in zip(weights, orthogonalise(directions), strict=True):
-            weight.mul_(1 - group['lr'] * group['weight_decay'])
             weight.sub_(update.view(weight.shape), alpha=rate)
 
-    def _direction(self, weight: Tensor, momentum: float) -> Tensor:
+    def _direction(self, weight: Tensor) -> Tensor:
         """Nesterov momentum, (rows, columns)."""
         state = self.state[weight]
         if not state:
             state['momentum'] = torch.zeros_like(weight)
-        average = state['momentum'].lerp_(weight.grad, 1 - momentum)
-        return weight.grad.lerp(average, momentum).flatten(1)
+        average = state['momentum'].lerp_(weight.grad, 1 - _MOMENTUM)
+        return weight.grad.lerp(average, _MOMENTUM).flatten(1)
 
     def _adamw(self, weights: list[Tensor], group: dict) -> None:
         for weight in weights:
@@ -100,7 +87,6 @@ class Muon(Optimizer):
                     square=torch.zeros_like(weight),
                 )
         states = [self.state[weight] for weight in weights]
-        first, second = group['betas']
         adamw(
             weights,
             [weight.grad for weight in weights],
@@ -110,10 +96,10 @@ class Muon(Optimizer):
             [state['step'] for state in states],
             foreach=True,
             amsgrad=False,
-            beta1=first,
-            beta2=second,
+            beta1=_BETAS[0],
+            beta2=_BETAS[1],
             lr=group['lr'] * group['adamw_scale'],
-            weight_decay=group['weight_decay'],
+            weight_decay=0.0,
             eps=1e-8,
             maximize=False,
         )

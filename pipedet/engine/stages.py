@@ -35,10 +35,10 @@ class Patience:
         """Take note of a validation.
 
         Raises:
-            KeyError: there is no such metric.
+            ValueError: there is no such metric.
         """
         if self.metric not in metrics:
-            raise KeyError(
+            raise ValueError(
                 f'no metric {self.metric!r} to watch; the validation gives {sorted(metrics)}'
             )
         if metrics[self.metric] > self.best:

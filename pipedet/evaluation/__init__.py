@@ -10,7 +10,6 @@ from pipedet.evaluation.summary import (
     by_cnr,
     by_count,
     by_session,
-    by_subset,
     summarise,
 )
 
@@ -23,7 +22,6 @@ __all__ = [
     'by_cnr',
     'by_count',
     'by_session',
-    'by_subset',
     'is_right',
     'known_count',
     'open_count',

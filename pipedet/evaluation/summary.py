@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
+from scipy.stats import binomtest
 
 from pipedet.evaluation.protocols import TipRecord, known_count, open_count
 
@@ -32,9 +33,7 @@ CNR_BANDS = {
 Terms = dict[str, tuple[float, float]]  # metric -> (numerator, denominator)
 
 
-def summarise(
-    records: Sequence[TipRecord], thresholds: Sequence[float] = THRESHOLDS
-) -> dict[str, float]:
+def summarise(records: Sequence[TipRecord]) -> dict[str, float]:
     """Return every metric that has data; shares are in percent.
 
     `open/ghosts_per_image` counts the detections without a tip at 10 um (10 px without a scale).
@@ -42,15 +41,10 @@ def summarise(
     tips = [(record.unit, known_count(record)) for record in records]
     return {
         'images': len(records),
-        **_summarise_tips(tips, thresholds),
+        **_summarise_tips(tips),
         **_ratios(_open_terms(record) for record in records),
         **_ratios(_heatmap_terms(record) for record in records),
     }
-
-
-def by_subset(records: Sequence[TipRecord]) -> dict[str, dict[str, float]]:
-    """Summarise each evaluation set."""
-    return _summarise_groups(records, lambda record: record.subset)
 
 
 def by_session(records: Sequence[TipRecord]) -> dict[str, dict[str, float]]:
@@ -77,7 +71,7 @@ def by_cnr(records: Sequence[TipRecord]) -> dict[str, dict[str, float]]:
             (unit, distances[(cnr >= low) & ((cnr < high) | (high == np.inf))])
             for unit, distances, cnr in tips
         ]
-        bands[name] = _summarise_tips(chosen, THRESHOLDS)
+        bands[name] = _summarise_tips(chosen)
     return bands
 
 
@@ -89,10 +83,16 @@ def bootstrap(
     Frames of a session share brain, dye and pipettes and are not independent: drawing them one by
     one would promise too narrow an interval. So whole sessions are drawn, unless there are fewer
     than `MIN_SESSIONS`, too few to draw from; then images are, and the interval is optimistic.
+    A share of all tips or of none is the same in every draw: its interval is Wilson's, of images.
     """
     sums = _session_sums(records, statistic)
     drawn = _drawn(len(sums), n, seed) @ sums  # (n, 2)
-    return _interval(drawn, np.zeros_like(drawn) + (0, 1))
+    low, high = _interval(drawn, np.zeros_like(drawn) + (0, 1))
+    if statistic.startswith('tip/acc@') and low == high and low in (0, 100):
+        images = sum(record.unit == statistic[-2:] and len(record.true) > 0 for record in records)
+        share = binomtest(images if low else 0, images).proportion_ci(method='wilson')
+        return 100 * float(share.low), 100 * float(share.high)
+    return low, high
 
 
 def paired_bootstrap(
@@ -157,18 +157,18 @@ def _interval(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
 
 def _terms(record: TipRecord) -> Terms:
     return {
-        **_tip_terms(record.unit, known_count(record), THRESHOLDS),
+        **_tip_terms(record.unit, known_count(record)),
         **_open_terms(record),
         **_heatmap_terms(record),
     }
 
 
-def _tip_terms(unit: str, distances: np.ndarray, thresholds: Sequence[float]) -> Terms:
+def _tip_terms(unit: str, distances: np.ndarray) -> Terms:
     """Terms of the (N,) known-count distances of one image."""
     found = distances[np.isfinite(distances)]
     terms = {
-        f'tip/acc@{threshold:g}{unit}': (100.0 * (distances < threshold).sum(), len(distances))
-        for threshold in thresholds
+        f'tip/acc@{threshold}{unit}': (100.0 * (distances < threshold).sum(), len(distances))
+        for threshold in THRESHOLDS
     }
     terms[f'tip/error_{unit}'] = (found.sum(), len(found))
     near = distances[distances < FOUND]
@@ -205,12 +205,10 @@ def _ratios(image_terms: Iterable[Terms]) -> dict[str, float]:
     return {key: float(top / bottom) for key, (top, bottom) in sums.items() if bottom > 0}
 
 
-def _summarise_tips(
-    tips: Sequence[tuple[str, np.ndarray]], thresholds: Sequence[float]
-) -> dict[str, float]:
+def _summarise_tips(tips: Sequence[tuple[str, np.ndarray]]) -> dict[str, float]:
     """Summarise (unit, distances) of each image by the known-count protocol."""
     summary = {'tips': sum(len(distances) for _, distances in tips)}
-    summary |= _ratios(_tip_terms(unit, distances, thresholds) for unit, distances in tips)
+    summary |= _ratios(_tip_terms(unit, distances) for unit, distances in tips)
     for unit in ('um', 'px'):
         chosen = np.concatenate([[], *(distances for own, distances in tips if own == unit)])
         found = chosen[np.isfinite(chosen)]

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from pipedet.models.preprocessor import percentiles, scale_between, to_unit
 from pipedet.synthesis import LabelledScene, Scene, expose, render
+from pipedet.synthesis.backgrounds import SIZE
 from pipedet.synthesis.difficulty import RADIUS
-from pipedet.synthesis.sample import SIZE
 
 
 @torch.no_grad()

@@ -19,6 +19,7 @@ from pipedet.formats.schema import (
     CocoImage,
     CocoKeypoint,
     check,
+    plain_name,
     raise_or_keep,
     read_json,
 )
@@ -79,7 +80,7 @@ def _read_images(
             records[key] = record
         except AnnotationError as error:
             # Named even so, lest the image be taken for one that no annotation mentions.
-            error.file_name = entry.get('file_name')
+            error.file_name = plain_name(entry.get('file_name'))
             raise_or_keep(error, problems)
     return records
 

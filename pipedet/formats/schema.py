@@ -82,6 +82,14 @@ def _file_name(value: object) -> str:
     return path.as_posix()
 
 
+def plain_name(value: object) -> str | None:
+    """Return a file name as files are told apart by, None of what is none."""
+    try:
+        return _file_name(value)
+    except ValueError:
+        return None
+
+
 Number = Annotated[float, BeforeValidator(_number)]
 Count = Annotated[int, BeforeValidator(_count)]
 PixelSizeUm = Annotated[PixelSize, BeforeValidator(_pixel_size)]

@@ -13,7 +13,14 @@ import numpy as np
 
 from pipedet.formats.images import PathLike
 from pipedet.formats.records import ImageRecord
-from pipedet.formats.schema import AboutImage, AnnotationError, TipRow, check, raise_or_keep
+from pipedet.formats.schema import (
+    AboutImage,
+    AnnotationError,
+    TipRow,
+    check,
+    plain_name,
+    raise_or_keep,
+)
 
 COLUMNS = ('image', 'x', 'y')
 OPTIONAL = ('frame', 'session', 'pixel_size_um', 'z_um')
@@ -30,7 +37,7 @@ def read_tip_csv(
     records: dict[tuple, ImageRecord] = {}
     faulty = set()
     for where, cells in _rows(Path(path)):
-        place = ((cells['image'] or '').strip().replace('\\', '/'), None)  # None: all its frames
+        place = (plain_name(cells['image']), None)  # None: all its frames
         try:
             if None in cells or None in cells.values():
                 reason = 'not as many cells as columns; is there a decimal comma?'

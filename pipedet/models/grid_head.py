@@ -5,9 +5,9 @@ import torch.nn.functional as F
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from pipedet.models.center_head import suppress
+from pipedet.models.heatmap_head import PRIOR_LOGIT
 from pipedet.registry import MODELS
-
-_PRIOR_LOGIT = -4.6  # most cells hold no tip
 
 
 @MODELS.register_module()
@@ -38,7 +38,7 @@ class GridHead(nn.Module):
             ]
         self.net = nn.Sequential(*layers, nn.Conv2d(after, 3, 1))
         nn.init.constant_(self.net[-1].bias, 0)
-        self.net[-1].bias.data[2] = _PRIOR_LOGIT
+        self.net[-1].bias.data[2] = PRIOR_LOGIT
 
     def forward(self, picture: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 1, H, W) -> offsets (B, 2, h, w) in [0, 1] of a cell, objectness logits (B, h, w)."""
@@ -74,7 +74,5 @@ class GridHead(nn.Module):
         corner = torch.stack([cell % width, cell // width], dim=-1)
         offset = offsets.flatten(2).transpose(1, 2).gather(1, cell[..., None].expand(-1, -1, 2))
         points = (corner + offset) * self.STRIDE - 0.5
-        near = torch.cdist(points, points) < self.SEPARATION  # (B, 4K, 4K)
-        scores = scores.masked_fill(near.tril(diagonal=-1).any(dim=2), 0)
-        scores, best = scores.topk(min(self.max_tips, count))
+        scores, best = suppress(points, scores, self.SEPARATION).topk(min(self.max_tips, count))
         return points.gather(1, best[..., None].expand(-1, -1, 2)), scores

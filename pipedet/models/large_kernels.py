@@ -1,6 +1,5 @@
 """Large kernels: a cell of a coarse map sees a good part of a shaft in one step."""
 
-import torch
 from torch import Tensor, nn
 
 _WIDER = 2  # times as many channels between the 1x1 convolutions
@@ -35,16 +34,12 @@ class LargeKernelBlock(nn.Module):
             nn.Conv2d(wide, channels, 1, bias=False),
             nn.BatchNorm2d(channels),
         )
+        # Add nothing until training has found what: random sums over a wide view delay the start.
+        nn.init.zeros_(self.body[-1].weight)
 
     def forward(self, maps: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, C, h, w)."""
         return maps + self.body(maps)
-
-    @torch.no_grad()
-    def begin_as_identity(self) -> None:
-        """Add nothing to what comes in, until training changes that."""
-        for weight in self.body[-1].parameters():
-            weight.zero_()
 
 
 def grow(model: nn.Module, state: dict[str, Tensor]) -> list[str]:
@@ -54,7 +49,7 @@ def grow(model: nn.Module, state: dict[str, Tensor]) -> list[str]:
     al. 2016, arXiv 1511.05641).
 
     Args:
-        model: the deeper network; its new blocks are set to do nothing.
+        model: the deeper network, new: a block that has learned nothing adds nothing.
         state: weights of the other one, to which those of the new blocks are added.
 
     Returns:
@@ -64,7 +59,6 @@ def grow(model: nn.Module, state: dict[str, Tensor]) -> list[str]:
     for name, block in model.named_modules():
         prefix = f'{name}.' if name else ''
         if isinstance(block, LargeKernelBlock) and not any(k.startswith(prefix) for k in state):
-            block.begin_as_identity()
             state.update(block.state_dict(prefix=prefix))
             new.append(name)
     return new

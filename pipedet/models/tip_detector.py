@@ -59,14 +59,19 @@ class TipDetector(StagedModel):
         """Return named losses."""
         return self._judge(inputs, data_samples)[1]
 
-    def locate(self, inputs: Tensor) -> dict[str, Tensor]:
+    def locate(self, inputs: Tensor, shape: tuple[int, int]) -> dict[str, Tensor]:
         """Return `points` (B, K, 2), `scores` (B, K) and what else is known, by name.
 
         All of it is in input pixels, of normalised images (B, 1, H, W) that need no enhancement;
         what is known of whole images is (B,).
+
+        Args:
+            inputs: the images.
+            shape: (H, W) of what is image in them; what lies beyond was added to fit the network.
         """
         outputs = self._final(inputs)
         points, scores, *fields = self._candidates(outputs, inputs.shape[-2:])
+        scores = _inside(points, scores, [shape] * len(inputs))
         more = fields[0] if fields else {}
         return dict(points=points, scores=scores) | more | self._remarks(outputs, scores)
 
@@ -84,9 +89,7 @@ class TipDetector(StagedModel):
         """Fill in `pred_tips`, in pixels of the original images, and what `_annotate` notes."""
         tips = [sample.gt_tips for sample in data_samples]
         outputs = self._final(self._enhance(inputs, tips)[0])
-        candidates = self._candidates(outputs, inputs.shape[-2:])
-        self._annotate(data_samples, outputs, candidates[1])
-        return self._fill_in(data_samples, *candidates)
+        return self._fill_in(data_samples, outputs, inputs.shape[-2:])
 
     def refuse_labels(self) -> None:
         """Raise unless predictions need no labels: called wherever there are none."""
@@ -151,9 +154,7 @@ class TipDetector(StagedModel):
         batch = self.data_preprocessor(data)
         inputs, samples = batch['inputs'], batch['data_samples']
         outputs, losses = self._judge(inputs, samples)
-        candidates = self._candidates(outputs, inputs.shape[-2:])
-        self._annotate(samples, outputs, candidates[1])
-        return float(sum(losses.values())), self._fill_in(samples, *candidates)
+        return float(sum(losses.values())), self._fill_in(samples, outputs, inputs.shape[-2:])
 
     def forward(
         self, inputs: Tensor, data_samples: list[TipDataSample] | None = None, mode: str = 'tensor'
@@ -166,19 +167,26 @@ class TipDetector(StagedModel):
         return self._forward(self._enhance(inputs, None)[0])
 
     def _fill_in(
-        self,
-        data_samples: list[TipDataSample],
-        points: Tensor,
-        scores: Tensor,
-        fields: dict[str, Tensor] | None = None,
+        self, data_samples: list[TipDataSample], outputs: tuple | Tensor, size: tuple[int, int]
     ) -> list[TipDataSample]:
-        for i, (sample, p, s) in enumerate(zip(data_samples, points, scores, strict=True)):
-            height, width = sample.img_shape  # what lies beyond was added to fit the network
-            edge = p.new_tensor([width - 0.5, height - 0.5])
-            kept = (s > 0) & ((p >= -0.5) & (p <= edge)).all(dim=-1)
-            more = {name: values[i][kept] for name, values in (fields or {}).items()}
-            sample.set_prediction(p[kept], s[kept], self.score_threshold, more)
+        points, scores, *fields = self._candidates(outputs, size)
+        scores = _inside(points, scores, [sample.img_shape for sample in data_samples])
+        self._annotate(data_samples, outputs, scores)
+        more = fields[0] if fields else {}
+        for i, (sample, s) in enumerate(zip(data_samples, scores, strict=True)):
+            kept = s > 0
+            known = {name: values[i][kept] for name, values in more.items()}
+            sample.set_prediction(points[i][kept], s[kept], self.score_threshold, known)
         return data_samples
+
+
+def _inside(points: Tensor, scores: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
+    """Return the scores (B, K), 0 of candidates (B, K, 2) beyond their image's (H, W).
+
+    What lies there was added to fit the network, or a larger image of the batch.
+    """
+    edges = points.new_tensor([[width - 0.5, height - 0.5] for height, width in shapes])[:, None]
+    return scores * ((points >= -0.5) & (points <= edges)).all(dim=-1)
 
 
 def build_detector(config: dict) -> TipDetector:

@@ -23,12 +23,12 @@ _LIKELY = 0.05  # the score of a candidate that both must agree on
 class _Located(nn.Module):
     """From a normalised image (1, 1, H, W) to tips: what becomes the graph."""
 
-    def __init__(self, model: TipDetector, names: list[str]) -> None:
+    def __init__(self, model: TipDetector, names: list[str], shape: tuple[int, int]) -> None:
         super().__init__()
-        self.model, self.names = model, names
+        self.model, self.names, self.shape = model, names, shape
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        located = self.model.locate(image)
+        located = self.model.locate(image, self.shape)
         return tuple(located[name] for name in self.names)
 
 
@@ -67,8 +67,9 @@ def export(
     inputs = model.data_preprocessor(dict(inputs=[sample['inputs']], data_samples=[about]))
     image = _example(inputs['inputs'].shape[-2:])
     # Once before it is traced: constants that are made at the first call are then real ones.
-    expected = model.locate(image)
-    program = _trace(model, image, list(expected))
+    expected = model.locate(image, about.img_shape)
+    located = _Located(model, list(expected), about.img_shape)
+    program = _trace(located, image)
     program.model.metadata_props[META] = json.dumps(
         dict(
             frame=frame,
@@ -95,13 +96,13 @@ def _check_exportable(model: TipDetector) -> None:
         )
 
 
-def _trace(model: TipDetector, image: Tensor, names: list[str]) -> torch.onnx.ONNXProgram:
+def _trace(located: _Located, image: Tensor) -> torch.onnx.ONNXProgram:
     return torch.onnx.export(
-        _Located(model, names).eval(),
+        located.eval(),
         (image,),
         dynamo=True,
         input_names=['image'],
-        output_names=names,
+        output_names=located.names,
         verbose=False,
     )
 

@@ -16,10 +16,11 @@ class Recipe:
 
     Attributes:
         modality: 'twophoton' or 'brightfield'.
-        counts: probability of 0, 1, 2, ... labelled tips.
+        counts: probability of 0, 1, 2, ... labelled tips, beside an intruder's.
         photons: bounds of the photon budget, drawn uniformly.
         contrast: bounds of a factor on every pipette's contrast.
-        intruder: probability of a shaft that crosses the field, its tip outside.
+        intruder: probability of a shaft that crosses the field, its tip outside (rarely in a
+            corner).
         min_cnr: scenes with a tip below this are drawn again.
         relief: whether brightfield is differential interference contrast, on tissue.
         neuropil: whether two-photon tissue has fibres, pieces of cells and holes of vessels.

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from pipedet.synthesis.backgrounds import sample_background, sample_sensor
+from pipedet.synthesis.backgrounds import SIZE, sample_background, sample_sensor
 from pipedet.synthesis.recipes import REFERENCE_UM, Recipe
 from pipedet.synthesis.scene import Pipettes, Scene, Sensor
 
-SIZE = 256
 MARGIN = 5.0  # a labelled tip is at least this far inside the frame, pixels
 MIN_DISTANCE_UM = 10.0
 _GLASS_KINDS = 9  # eight tips and an intruder
@@ -114,7 +113,11 @@ def _covered(tip, angle, tips, angles) -> bool:
 
 
 def _place_intruder(rng: np.random.Generator) -> tuple[np.ndarray, float]:
-    """Return a tip outside the frame whose shaft crosses it."""
+    """Return a tip outside the frame whose shaft crosses it.
+
+    A slanted one may come back over a corner: then it is labelled as any other, one more than the
+    recipe counts. Frozen scenes have such tips, so that it stays.
+    """
     middle = (SIZE - 1) / 2
     angle = rng.uniform(0, 2 * np.pi)
     away = np.array([np.cos(angle), np.sin(angle)])

@@ -115,7 +115,8 @@ class Scene:
     def at(self, seconds: float) -> 'Scene':
         """Return the same scenes at another time: the tips move, the background stays."""
         p = self.pipettes
-        swing = torch.sin(2 * torch.pi * p.tremor[..., 2:3] * seconds + p.tremor[..., 3:4])
+        phase = p.tremor[..., 3:4]
+        swing = torch.sin(2 * torch.pi * p.tremor[..., 2:3] * seconds + phase) - torch.sin(phase)
         tip = p.tip + p.velocity * seconds + p.tremor[..., :2] * swing
         return replace(self, pipettes=replace(p, tip=tip))
 

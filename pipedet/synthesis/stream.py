@@ -7,10 +7,11 @@ from functools import cached_property
 import numpy as np
 import torch
 
+from pipedet.synthesis.backgrounds import SIZE
 from pipedet.synthesis.difficulty import contrast_to_noise
 from pipedet.synthesis.recipes import RECIPES
 from pipedet.synthesis.render import render, render_at
-from pipedet.synthesis.sample import MARGIN, SIZE, Session, sample_scene, sample_session
+from pipedet.synthesis.sample import MARGIN, Session, sample_scene, sample_session
 from pipedet.synthesis.scene import Scene
 from pipedet.synthesis.sensor import expose
 
