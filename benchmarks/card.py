@@ -25,6 +25,9 @@ def card_of(found: dict) -> str:
         '',
         *map(_round, found['trainings']),
         '',
+        'The commands are as they were given: configs change, and the weights of a name are those '
+        'of the day.',
+        '',
         '| set | images | within 3 um, % | 5 (95 %) | 10 | mean error | median | F1@5 | ghosts | '
         'answers | ECE | 90 % ellipse holds | unfamiliar, % |',
         '|---|---|---|---|---|---|---|---|---|---|---|---|---|',
@@ -44,7 +47,9 @@ def card_of(found: dict) -> str:
         'Known count for distances (as many answers as tips), open count for F1 and ghosts '
         '(answers without a tip at 10 um, a frame). The first three sets are frozen; `crowded`, '
         '`empty` and `brightfield` are drawn; folders of real images follow, their distances those '
-        'of images with a scale.',
+        'of images with a scale. ECE: by how much the score is off as a chance, on average. 90 % '
+        'ellipse holds: share of the tips found within 10 um that lie in theirs (0.90 is right). '
+        'Unfamiliar: images not answered, being unlike those of training.',
         '',
         'Of `standard`, within 10 um, %, by CNR and then by the number of tips in the image: '
         f'{parts}.',
