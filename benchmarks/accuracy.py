@@ -8,12 +8,14 @@ results/accuracy_NAME.json, and rewrites the tables from all such files.
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from tables import rewrite
 
 HERE = Path(__file__).parent
 RESULTS = HERE / 'results'
+SHOWN = ('quickstart', 'ours')  # the others take quickstart's parts in turn
 SHORT = (
     'within 3 um, %', '5 um, %', '10 um, %',
     'mean error, um', 'mean of finds, um', 'median, um',
@@ -48,19 +50,40 @@ def collect(folder: Path) -> None:
 
 
 def tables() -> str:
-    """Return the tables of every results/accuracy_*.json."""
-    known, bands, free, runs = [], [], [], []
-    for path in sorted(RESULTS.glob('accuracy_*.json')):
-        result, name = json.loads(path.read_text()), path.stem.removeprefix('accuracy_')
-        context = result['tests']['test']['context']
-        train = result['train']
-        steps = ', '.join(f'{s["stage"]} {s["steps"]} steps' for s in train['stages'])
-        budget = f', budget {train["budget_s"]:.0f} s' if train['budget_s'] else ''
-        runs.append(
-            f'- **{name}**: {steps} of {train["batch_size"]} images, {train["train_s"]:.0f} s'
-            f'{budget}; {train["device"]}; '
-            f'seed {context["seed"]}; {context["date"]}; {context["versions"]}'
-        )
+    """Return the tables of every results/accuracy_*.json, those of ablations folded away."""
+    results = {
+        path.stem.removeprefix('accuracy_'): json.loads(path.read_text())
+        for path in sorted(RESULTS.glob('accuracy_*.json'))
+    }
+    paper = [f'| {n} | | | {a} | {b} | {c} | {e} | | |' for n, a, b, c, e in PAPER]
+    shown = {name: result for name, result in results.items() if name in SHOWN}
+    others = {name: result for name, result in results.items() if name not in SHOWN}
+    return '\n'.join(
+        [
+            'Runs:\n', *map(_about, results, results.values()),
+            '', *_three_tables(shown, paper),
+            '\n<details><summary>The same of every other run</summary>',
+            '', *_three_tables(others), '\n</details>',
+        ]
+    )  # fmt: skip
+
+
+def _about(name: str, result: dict) -> str:
+    """Return what a run was, in a line."""
+    context, train = result['tests']['test']['context'], result['train']
+    steps = ', '.join(f'{s["stage"]} {s["steps"]} steps' for s in train['stages'])
+    budget = f', budget {train["budget_s"]:.0f} s' if train['budget_s'] else ''
+    return (
+        f'- **{name}**: {steps} of {train["batch_size"]} images, {train["train_s"]:.0f} s'
+        f'{budget}; {train["device"]}; '
+        f'seed {context["seed"]}; {context["date"]}; {context["versions"]}'
+    )
+
+
+def _three_tables(results: dict[str, dict], paper: Sequence[str] = ()) -> list[str]:
+    """Return the lines of known count, known count by CNR, and open count of some runs."""
+    known, bands, free = [], [], []
+    for name, result in results.items():
         for test in result['tests'].values():
             for unit, subsets in test['subsets'].items():
                 for subset, figures in subsets.items():
@@ -74,17 +97,13 @@ def tables() -> str:
                         for band, own in figures['by_cnr'].items()
                         if own['tips']
                     ]
-    paper = [f'| {n} | | | {a} | {b} | {c} | {e} | | |' for n, a, b, c, e in PAPER]
     columns = 'within 3, % | 5, % | 10, % | mean error | of those within 10 | median'
     counts = 'precision@5, % | recall@5, % | F1@5, % | count, % | ghosts/image'
-    return '\n'.join(
-        [
-            'Runs:\n', *runs,
-            '\n### Known count\n', _head(columns), *known, *paper,
-            '\n### Known count, by contrast-to-noise ratio of the tip\n', _head(columns), *bands,
-            '\n### Open count\n', _head(counts), *free,
-        ]
-    )  # fmt: skip
+    return [
+        '**Known count**\n', _head(columns), *known, *paper,
+        '\n**Known count, by contrast-to-noise ratio of the tip**\n', _head(columns), *bands,
+        '\n**Open count**\n', _head(counts), *free,
+    ]  # fmt: skip
 
 
 def expectation() -> str:
