@@ -1,9 +1,15 @@
 """Pipette-C: seeded, harder with severity, and tips stay what they are labelled."""
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from pipedet.synthesis.corruptions import CORRUPTIONS, Frame, corrupt
+
+sys.path.insert(0, str(Path(__file__).parent.parent / 'benchmarks'))
+from corruptions import mean_corruption_error
 
 UNMOVED = sorted(set(CORRUPTIONS) - {'line motion'})
 
@@ -56,3 +62,17 @@ def test_aberration_and_shadows_keep_what_they_should():
     assert spoil('vessel', 3).image.min() > 0.3 * clean.min()
     assert len(np.unique(spoil('bits', 5).image)) <= 16
     assert (spoil('dead lines', 5).image == 0).all(axis=1).sum() == 10
+
+
+def test_errors_are_counted_against_those_of_the_baseline_corruption_by_corruption():
+    def rows(of):
+        places = [(name, s) for name in CORRUPTIONS for s in range(1, 6)]
+        return {f'{name}/{s}': dict(accuracy=of(name, s)) for name, s in places}
+
+    baseline = rows(lambda name, s: 100.0 - 4 * s)
+    half = rows(lambda name, s: 100.0 - 2 * s)
+    # One corruption is as bad as the baseline's, however its errors lie over the severities.
+    turned = rows(lambda name, s: 100.0 - (4 * (6 - s) if name == 'bits' else 0))
+    assert mean_corruption_error(baseline, baseline) == pytest.approx(100)
+    assert mean_corruption_error(half, baseline) == pytest.approx(50)
+    assert mean_corruption_error(turned, baseline) == pytest.approx(100 / 14)
