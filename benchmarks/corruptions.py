@@ -24,7 +24,7 @@ from tables import rewrite
 from torch.utils.data import DataLoader
 
 from pipedet.commands.common import device_name
-from pipedet.datasets import CorruptedPipettes, FrozenPipettes
+from pipedet.datasets import CorruptedPipettes, FrozenPipettes, TipDataset
 from pipedet.engine.checkpoint import load_weights
 from pipedet.engine.cpu import tune_cpu
 from pipedet.evaluation import TipRecord, is_right, summarise
@@ -182,12 +182,15 @@ def false_tips(model: TipDetector, pipeline: list, count: int) -> dict:
     return found
 
 
-class _Frames(FrozenPipettes):
+class _Frames(TipDataset):
     """Images without tips, as a dataset."""
 
     def __init__(self, images: list[np.ndarray], pipeline: list) -> None:
-        super().__init__(subset='clear', pipeline=pipeline, count=len(images))
+        super().__init__(pipeline=pipeline, seed=0)
         self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
 
     def load(self, index: int, rng: np.random.Generator) -> dict:
         return dict(

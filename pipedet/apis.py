@@ -77,7 +77,7 @@ def prepare(
             image=image,
             tips=np.empty((0, 2), np.float32),
             tip_fields={},
-            source='array',
+            source='the image',
             frame=0,
             session='array',
             subset='array',

@@ -295,8 +295,10 @@ def test_weights_go_into_a_model_of_more_large_kernels_and_into_no_other(tmp_pat
         torch.nn.Sequential(*(LargeKernelBlock(channels=4, side=3) for _ in range(n))).eval()
         for n in (1, 2)
     )
+    torch.nn.init.ones_(small[0].body[-1].weight)
     save_weights(path, small)
     maps = torch.randn(1, 4, 8, 8)
+    assert not torch.allclose(small(maps), maps)
     assert load_grown(path, deep) == ['1']
     assert torch.allclose(deep(maps), small(maps))
     with pytest.raises(RuntimeError, match='another model'):

@@ -26,6 +26,7 @@ from pipedet.models.equivariance import (
     tie,
     tie_conv,
 )
+from pipedet.models.large_kernels import LargeKernelBlock
 from pipedet.models.tip_detector import on_top_of
 from pipedet.structures import TipDataSample
 
@@ -110,6 +111,9 @@ def test_vectors_and_matrices_turn_as_what_is_seen_does():
 @pytest.mark.parametrize('optimiser', [Muon, torch.optim.AdamW])
 def test_a_tied_network_stays_tied_in_training(optimiser, name):
     model = detector(name=name)
+    for block in model.modules():
+        if isinstance(block, LargeKernelBlock):  # one that has learned something
+            nn.init.ones_(block.body[-1].weight)
     optimiser = optimiser(model.parameters(), lr=0.01)
     images = torch.randn(2, 1, 64, 64)
     truth = TipDataSample(metainfo=dict(matrix=torch.eye(3).numpy(), img_shape=(64, 64)))

@@ -422,6 +422,9 @@ def test_a_network_grown_by_large_kernels_answers_as_before_and_learns(name, equ
     )
     small = TimmPyramid(**options, large_kernels=((), (), (7,))).eval()
     deep = TimmPyramid(**options, large_kernels=((), (5,), (7, 9))).eval()
+    for block in small.modules():
+        if isinstance(block, LargeKernelBlock):  # one that has learned something
+            torch.nn.init.ones_(block.body[-1].weight)
     state = small.state_dict()
     new = grow(deep, state)
     deep.load_state_dict(state)

@@ -128,6 +128,14 @@ def test_what_was_added_to_fit_the_network_has_no_tips():
     points = torch.tensor([[[3.0, 9.0], [3.0, 11.0]], [[3.0, 9.0], [3.0, 11.0]]])
     scores = _inside(points, torch.full((2, 2), 0.5), [(10, 20), (12, 20)])
     assert scores.tolist() == [[0.5, 0.0], [0.5, 0.5]]
+    torch.manual_seed(0)
+    model, images = detector().eval(), torch.randn(2, 1, 64, 64)
+    with torch.no_grad():
+        whole, cut = model.locate(images, (64, 64)), model.locate(images, (40, 64))
+    beyond = whole['points'][..., 1] > 39.5
+    assert (whole['scores'][beyond] > 0).any() and (cut['scores'][beyond] == 0).all()
+    assert torch.equal(cut['scores'][~beyond], whole['scores'][~beyond])
+    assert not torch.equal(cut['confidence'], whole['confidence'])
 
 
 def detector():

@@ -55,6 +55,7 @@ def run(args: argparse.Namespace) -> None:
     paths = find_images(args.source)
     args.out.mkdir(parents=True, exist_ok=True)
     frames = []
+    read_size = lru_cache(maxsize=1)(read_pixel_size_um)  # of a stack once
     # Written as they come: what stops the work halfway loses nothing of the other half.
     with (
         _table(args.out / 'predictions.csv', COLUMNS) as tip_table,
@@ -62,7 +63,8 @@ def run(args: argparse.Namespace) -> None:
     ):
         for path, frame in _pages(paths):
             try:
-                size = _pixel_size(path, args.pixel_size_um)
+                given = args.pixel_size_um
+                size = read_size(path) if given is None else (given, given)
                 image = read_image(path, frame=frame)
                 tips = localise(image, size)
                 picture = args.out / 'overlays' / _picture_name(path, frame)
@@ -137,11 +139,6 @@ def _pages(paths: list[Path]) -> Iterator[tuple[Path, int]]:
             count = 1
         for frame in range(count):
             yield path, frame
-
-
-@lru_cache(maxsize=1)  # of a stack once
-def _pixel_size(path: Path, given: float | None) -> tuple[float, float] | None:
-    return read_pixel_size_um(path) if given is None else (given, given)
 
 
 def _frame(name: str, frame: int, size: tuple[float, float] | None, tips: Tips) -> dict:

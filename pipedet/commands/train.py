@@ -218,7 +218,8 @@ def _announce(runner: TipRunner, budget_s: float | None) -> list[dict]:
     log(f'device: {device_name(next(runner.model.parameters()).device)}')
     log(f'training data: {loop.dataloader.dataset.describe()}')
     log(f'model: {count_parameters(runner.model) / 1e6:.1f} M parameters')
-    goes_on = runner.cfg.resume and checkpoints(Path(runner.work_dir))  # from an epoch of its own
+    # A run that goes on draws the scenes that its own epoch keeps, not those of the first one.
+    goes_on = runner.cfg.resume and checkpoints(Path(runner.work_dir))
     if budget_s is not None and not goes_on:
         drawn_s = draw_kept(loop.dataloader.dataset)
         log(f'{drawn_s:.0f} s of the budget went into scenes that are kept')

@@ -208,7 +208,7 @@ class PipetteImages(TipDataset):
             image = read_image(path, record.frame)
         except ImageReadError as error:
             if self.strict:
-                raise
+                raise DatasetError(str(error)) from error  # of one argument: it leaves a worker
             image = error
         known = {} if record.z_um is None else {'z_um': record.z_um}
         return dict(

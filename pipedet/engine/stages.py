@@ -87,14 +87,16 @@ class Stage:
 
     def state_dict(self) -> dict:
         """Return how far it has come, as plain numbers."""
-        state = dict(elapsed_s=self.elapsed_s, iters_done=self.iters_done)
+        state = dict(elapsed_s=self.elapsed_s, iters_done=self.iters_done, share_s=self.share_s)
         if self.patience is not None:
             state['patience'] = self.patience.state_dict()
         return state | self.schedule.state_dict()
 
     def load_state_dict(self, state: dict) -> None:
-        """Restore `state_dict()`."""
+        """Restore `state_dict()`; where there is a budget, its first plan stands."""
         self.elapsed_s, self.iters_done = state['elapsed_s'], state['iters_done']
+        if self.share_s is not None:
+            self.share_s = state['share_s']
         if self.patience is not None:
             self.patience.load_state_dict(state['patience'])
         self.schedule.load_state_dict(state)

@@ -30,7 +30,8 @@ KNOWN_NOTE = (
     'As many predictions as true tips, best scores first, matched one to one (the protocol of the '
     'paper). Accuracy: share of tips closer than the threshold; a missed tip is wrong at each. '
     'Error: mean Euclidean distance (printed as "MSE" in the paper) of the tips not missed. '
-    'Brackets: 95 % bootstrap over sessions, or over images in a set of fewer than '
+    'Brackets: 95 % bootstrap over sessions (of a share of 0 or 100 %, which every draw repeats, '
+    "Wilson's interval of independent images), or over images in a set of fewer than "
     f'{MIN_SESSIONS} sessions.'
 )
 OPEN_NOTE = (

@@ -83,7 +83,8 @@ def bootstrap(
     Frames of a session share brain, dye and pipettes and are not independent: drawing them one by
     one would promise too narrow an interval. So whole sessions are drawn, unless there are fewer
     than `MIN_SESSIONS`, too few to draw from; then images are, and the interval is optimistic.
-    A share of all tips or of none is the same in every draw: its interval is Wilson's, of images.
+    A share of all tips or of none is the same in every draw: its interval is Wilson's, of as many
+    independent images, which is optimistic too.
     """
     sums = _session_sums(records, statistic)
     drawn = _drawn(len(sums), n, seed) @ sums  # (n, 2)

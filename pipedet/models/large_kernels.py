@@ -34,7 +34,7 @@ class LargeKernelBlock(nn.Module):
             nn.Conv2d(wide, channels, 1, bias=False),
             nn.BatchNorm2d(channels),
         )
-        # Add nothing until training has found what: random sums over a wide view delay the start.
+        # Add nothing until training has found what; `grow` counts on it.
         nn.init.zeros_(self.body[-1].weight)
 
     def forward(self, maps: Tensor) -> Tensor:

@@ -92,7 +92,9 @@ class TipSession:
         self, reason: str | None, points: np.ndarray, scores: np.ndarray, **fields: np.ndarray
     ) -> Tips:
         """Keep what counts, best first, and take it back to the frame's own pixels."""
+        edge = np.array(self.shape[::-1]) - 0.5
         kept = (scores > 0) & (scores >= self.score_threshold)
+        kept &= ((points >= -0.5) & (points <= edge)).all(axis=1)  # older files answer beyond
         order = np.flatnonzero(kept)[np.argsort(-scores[kept], kind='stable')]
         order = order[: 0 if reason else None]
         linear = self.inverse[:2, :2].astype(np.float32)
