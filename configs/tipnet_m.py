@@ -1,4 +1,4 @@
-"""TipNet, medium: dense convolutions and twice as many channels and more. Not trained yet."""
+"""TipNet, medium: dense convolutions and twice as many channels and more, for faint light."""
 
 from mmengine.config import read_base
 
