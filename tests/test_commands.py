@@ -134,7 +134,7 @@ def test_predict_reads_what_it_can_and_lists_the_rest(run_folder, images, tmp_pa
     assert len(list((tmp_path / 'out' / 'overlays').glob('*.png'))) == 3
 
 
-def test_a_bad_page_costs_no_other(run_folder, tmp_path):
+def test_a_bad_page_costs_no_other(run_folder, tmp_path, capsys):
     stack = np.random.default_rng(0).normal(size=(3, 64, 64)).astype(np.float32)
     stack[1, 5, 5] = np.nan
     tifffile.imwrite(tmp_path / 'a.tif', stack, photometric='minisblack')
@@ -142,6 +142,7 @@ def test_a_bad_page_costs_no_other(run_folder, tmp_path):
         predict(run_folder, tmp_path / 'a.tif', tmp_path / 'out')
     with open(tmp_path / 'out' / 'frames.csv') as file:
         rows = list(csv.DictReader(file))
+    assert 'frame 1 of' in capsys.readouterr().err
     assert [row['frame'] for row in rows] == ['0', '1', '2']
     assert [bool(row['tips']) for row in rows] == [True, False, True] and rows[1]['note']
 

@@ -107,7 +107,7 @@ def _tell(out: Path, frames: list[dict]) -> None:
     if without_scale:
         print(f'{without_scale} images carry no pixel size: their tips are in pixels only '
               '(--pixel-size-um gives it)')  # fmt: skip
-    skipped = [frame['note'] for frame in frames if 'tips' not in frame]
+    skipped = [f'frame {f["frame"]} of {f["note"]}' for f in frames if 'tips' not in f]
     if skipped:
         print('skipped:', *skipped, sep='\n  ', file=sys.stderr)
 

@@ -49,8 +49,8 @@ class PipetteImages(TipDataset):
             the image file's. None known by all three: the image has no scale.
         groups: only these sessions, or with `split_by` image only these images, named 'a.tif#2'
             for frame 2 of it; None for all. The splits are then made within them.
-        strict: whether a fault raises `DatasetError`; otherwise its image is left out, and the
-            fault is logged and kept in `skipped`.
+        strict: whether a fault raises `DatasetError`, one of pixels when they are read; otherwise
+            its image is left out, and the fault is logged and kept in `skipped`.
         split: train, val or test; None for everything.
         fractions: share of the three splits.
         split_by: session, or image, as the authors' script splits, which lets sessions leak.
