@@ -49,7 +49,8 @@ def card_of(found: dict) -> str:
         '`empty` and `brightfield` are drawn; folders of real images follow, their distances those '
         'of images with a scale. ECE: by how much the score is off as a chance, on average. 90 % '
         'ellipse holds: share of the tips found within 10 um that lie in theirs (0.90 is right). '
-        'Unfamiliar: images not answered, being unlike those of training.',
+        'Unfamiliar: images not answered, being unlike those of training. Of the tips of CNR 1 and '
+        'more in the open count an answer for a fainter one is neither right nor wrong.',
         '',
         'Of `standard`, within 10 um, %, by CNR and then by the number of tips in the image: '
         f'{parts}.',
@@ -85,6 +86,21 @@ def _surety(sets: dict[str, dict]) -> list[str]:
         for name, row in sets.items()
         if 'right' in row
     ]
+    directions = [
+        '{} {:.1f}, {:.1f}'.format(name, *row['direction_error_deg'])
+        for name, row in sets.items()
+        if 'direction_error_deg' in row
+    ]
+    relied = [
+        f'{name} '
+        + ', '.join(
+            f'{own["answered"]:.1f} and {own["silent"]:.1f} (at most {own["silent_at_most"]:.1f})'
+            for level, own in row['sure'].items()
+            if float(level)
+        )
+        for name, row in sets.items()
+        if 'sure' in row
+    ]
     standard = sets['standard']
     return [
         'Images with as many answers as tips, %; of those with a scale the ones with every tip '
@@ -98,6 +114,12 @@ def _surety(sets: dict[str, dict]) -> list[str]:
         'Share of wrong answers among the surest images, averaged over how many are taken (AURC): '
         f'{standard["doubt_area"]:.2f}; by the best score in place of the confidence '
         f'{standard["doubt_area_of_best_score"]:.2f}.',
+        '',
+        'Images answered where a confidence of 0.5, 0.7 is asked for (`min_confidence`), and those '
+        f'answered wrongly of all images, %, with its one-sided 95 % bound: {"; ".join(relied)}.',
+        '',
+        'Error of the direction of the tips found within 10 um (told how many), degrees, median '
+        f'and ninth decile: {"; ".join(directions) or "not measured"}.',
         '',
         'Mean error of the height, um, and in brackets that of answering 0 always: '
         f'{"; ".join(heights) or "not measured"}.',

@@ -3,8 +3,9 @@
     python benchmarks/clutter.py work_dirs/quickstart work_dirs/tipnet_s
 
 For every tip of the frozen set `standard`, d' of its pipette for the best linear observer before
-noise and clutter (`pipedet.synthesis.clutter`), beside what `pipedet test` left in each run; of
-every eighth scene also how well its tips could be located. Writes results/clutter.json, the table
+noise and clutter (`pipedet.synthesis.clutter`) and how probably that one, told the shape, finds it
+in the frame, beside what `pipedet test` left in each run; of every eighth scene also how well its
+tips could be located. Writes results/clutter.json, the table
 between the marks in README.md, and pictures/clutter.png.
 """
 
@@ -21,7 +22,12 @@ from scipy.stats import mannwhitneyu
 from tables import rewrite
 
 from pipedet.evaluation import known_count
-from pipedet.synthesis.clutter import background_spectrum, cramer_rao_in_clutter, detectability
+from pipedet.synthesis.clutter import (
+    background_spectrum,
+    cramer_rao_in_clutter,
+    detectability,
+    found_among,
+)
 from pipedet.synthesis.frozen import frozen_scene
 from pipedet.synthesis.limits import cramer_rao
 from pipedet.synthesis.stream import backgrounds_of_session
@@ -32,7 +38,7 @@ BACKGROUNDS = 40  # of each session, for its spectrum
 EVERY = 8  # scenes of which one is used for bounds, which take long
 WITHIN_UM = (3.0, 5.0, 10.0)
 SEEN = 1.0  # CNR from which a tip should be seen
-# Somewhere among some 1e5 places and directions chance alone comes to 4.3.
+PLACES = 1e5  # and directions, roughly: somewhere among them chance alone comes to 4.3
 EDGES = (0, 5, 6, 7, 8, 10, 12, 20, np.inf)
 
 
@@ -47,7 +53,7 @@ def main(runs: list[Path]) -> None:
         runs=names,
         tips=len(tips),
         seen=sum(tip['cnr'] >= SEEN for tip in tips),
-        bands=[_band(tips, names, *ends) for ends in pairwise(EDGES)],
+        bands=[_band(tips, names, *ends) for ends in [*pairwise(EDGES), (0, np.inf)]],
         told_from_missed={name: _told_from_missed(tips, name) for name in names},
         located={name: _located(tips, name) for name in names},
     )
@@ -89,8 +95,13 @@ def _band(tips: list[dict], names: list[str], low: float, high: float) -> dict:
         high=None if high == np.inf else high,
         tips=len(own),
         share=100 * len(own) / len(seen),
+        observer=100 * float(_chances(own).mean()) if own else None,
         found={name: _found(own, name) for name in names if own},
     )
+
+
+def _chances(tips: list[dict]) -> np.ndarray:
+    return found_among(np.array([tip['detectability'] for tip in tips]), PLACES)
 
 
 def _found(tips: list[dict], name: str) -> list[float]:
@@ -130,15 +141,28 @@ def to_markdown(result: dict) -> str:
         f'{result["seen"]} tips of CNR {SEEN:g} and more in `{SUBSET}` (synthetic), told how many; '
         f'% within {within} um; {result["date"]}.',
         '',
-        f"| d' | tips | % | {' | '.join(result['runs'])} |",
-        '|---' * (3 + len(result['runs'])) + '|',
+        f"| d' | tips | % | the observer finds, % | {' | '.join(result['runs'])} |",
+        '|---' * (4 + len(result['runs'])) + '|',
     ]
     for band in result['bands']:
-        ends = f'{band["low"]:g} to {band["high"]:g}' if band['high'] else f'{band["low"]:g} and on'
         found = [' / '.join(f'{v:.1f}' for v in own) for own in band['found'].values()]
         found = found or ['-'] * len(result['runs'])
-        lines.append(f'| {ends} | {band["tips"]} | {band["share"]:.1f} | {" | ".join(found)} |')
+        observer = '-' if band['observer'] is None else f'{band["observer"]:.1f}'
+        cells = [
+            _ends(band['low'], band['high']),
+            band['tips'],
+            f'{band["share"]:.1f}',
+            observer,
+            *found,
+        ]
+        lines.append('| ' + ' | '.join(str(cell) for cell in cells) + ' |')
     return '\n'.join(lines)
+
+
+def _ends(low: float, high: float | None) -> str:
+    if high is None:
+        return f'{low:g} and on' if low else 'all'
+    return f'{low:g} to {high:g}'
 
 
 def _plot(tips: list[dict], names: list[str], out: Path) -> None:
@@ -159,6 +183,15 @@ def _plot(tips: list[dict], names: list[str], out: Path) -> None:
         axis.set_xticks(ticks, [f'{tick:g}' for tick in ticks])
         axis.minorticks_off()
         axis.grid(alpha=0.3)
+    chances = 100 * _chances(tips)
+    order = np.argsort([tip['detectability'] for tip in tips])
+    axes[0].plot(
+        [tips[n]['detectability'] for n in order],
+        chances[order],
+        'k--',
+        lw=1,
+        label='the observer, told the shape',
+    )
     axes[0].set_ylabel(f'% within {WITHIN_UM[-1]:g} um')
     axes[0].legend()
     figure.savefig(out, dpi=100)

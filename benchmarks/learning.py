@@ -22,6 +22,7 @@ from pipedet.engine.checkpoint import checkpoints, load_checkpoint
 
 HERE = Path(__file__).parent
 RADII = (3, 5, 10)
+AGAINST = dict(images='images seen', hours='hours of training')
 
 
 def main(runs: list[Path], after: Path | None, beside: Path | None) -> None:
@@ -76,20 +77,23 @@ def _validations(run: Path) -> tuple[list[dict], int, float]:
 
 
 def _plot(rows: list[dict], other: list[dict], path: Path) -> None:
-    figure, axes = plt.subplots(figsize=(6, 4), layout='constrained')
-    for i, radius in enumerate(RADII):
-        for validations, style, label in ((rows, '.-', f'within {radius} um'), (other, ':', None)):
-            axes.plot(
-                [row['images'] for row in validations],
-                [row[f'acc@{radius}um'] for row in validations],
-                style,
-                color=f'C{i}',
-                label=label,
-            )
-    axes.set(xscale='log', xlabel='images seen', ylabel='tips, % (validation stream)')
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.savefig(path, dpi=120)
+    figure, panels = plt.subplots(1, 2, figsize=(10, 4), layout='constrained', sharey=True)
+    for axes, (key, label) in zip(panels, AGAINST.items(), strict=True):
+        for i, radius in enumerate(RADII):
+            for validations, style in ((rows, '.-'), (other, ':')):
+                axes.plot(
+                    [row[key] for row in validations],
+                    [row[f'acc@{radius}um'] for row in validations],
+                    style,
+                    color=f'C{i}',
+                    label=f'within {radius} um' if style == '.-' else None,
+                )
+        axes.set(xscale='log', xlabel=label)
+        axes.grid(alpha=0.3)
+    panels[0].set_ylabel('tips, % (validation stream)')
+    panels[0].legend()
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
 
 
 if __name__ == '__main__':

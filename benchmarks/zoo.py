@@ -1,9 +1,10 @@
 """Put a calibrated run into the zoo: weights, what is needed to use them, and a card that is true.
 
-    python benchmarks/zoo.py work_dirs/tipnet_s/calibrated tipnet_s --real FOLDER...
+    python benchmarks/zoo.py tipnet_s --run work_dirs/tipnet_s/calibrated --real FOLDER...
 
 Measures the weights on the frozen sets, on crowded and on empty scenes, and on labelled real images
 where folders of them are given. Writes results/zoo_NAME.json and the folder pipedet/zoo/NAME.
+Without a run it measures again what ships by that name.
 """
 
 import argparse
@@ -17,18 +18,20 @@ import numpy as np
 import torch
 from card import SURE, card_of, summary_of
 from mmengine.config import Config
+from scipy.optimize import linear_sum_assignment
+from scipy.stats import beta
 from tables import rewrite
+from trainings import trainings_of
 
 from pipedet import zoo
 from pipedet.commands.calibrate import predictions
 from pipedet.commands.common import device_name
-from pipedet.commands.members import MEMBERS
-from pipedet.commands.train import DATA, RECORD
-from pipedet.engine.checkpoint import checkpoints, load_checkpoint, load_weights
+from pipedet.engine.checkpoint import WEIGHTS, load_weights
 from pipedet.engine.cpu import tune_cpu
-from pipedet.evaluation import bootstrap, by_cnr, by_count, calibration, summarise
+from pipedet.evaluation import bootstrap, by_cnr, by_count, calibration, intervals, summarise
 from pipedet.evaluation.metrics import to_record
 from pipedet.evaluation.protocols import known_count_scored
+from pipedet.evaluation.summary import FOUND
 from pipedet.models.parts import count_parameters
 from pipedet.models.tip_detector import build_detector
 
@@ -40,16 +43,24 @@ CHOICE = ('open/recall@5um', 'open/precision@5um', 'open/ghosts_per_image')
 OPEN = ('open/f1@5um', 'open/ghosts_per_image')
 FROZEN = ('clear', 'standard', 'starved')
 DRAWN = ('crowded', 'empty', 'brightfield')
+RELIED_ON = (0.0, 0.5, 0.7)  # confidences from which one may choose to rely on an answer
 NEAR_UM = 4.0  # heights at which a real tip is to be found
 
 
-def main(run: Path, name: str, real: list[Path], scenes: int) -> None:
+def main(name: str, run: Path | None, real: list[Path], scenes: int) -> None:
     """Measure, then write results and the model's folder."""
     tune_cpu()
-    trainings = _trainings(run.parent)
-    config = Config.fromfile(run / 'config.py')
+    folder, results = zoo.HERE / name, HERE / 'results' / f'zoo_{name}.json'
+    if run is not None:
+        trainings = trainings_of(run.parent)
+        calibrated = json.loads((run / 'calibration.json').read_text())
+        config, weights = Config.fromfile(run / 'config.py'), run / WEIGHTS
+    else:
+        before = json.loads(results.read_text())
+        trainings, calibrated = before['trainings'], before['calibration']
+        config, weights = zoo.test_config(name), folder / WEIGHTS
     model = build_detector(config.model)
-    load_weights(run / 'model.safetensors', model)
+    load_weights(weights, model)
     model.to(memory_format=torch.channels_last).eval()
     predicted = {
         kind: predictions(model, dataset)
@@ -58,26 +69,30 @@ def main(run: Path, name: str, real: list[Path], scenes: int) -> None:
     found = dict(
         name=name,
         parameters=count_parameters(model),
-        bytes=(run / 'model.safetensors').stat().st_size,
+        bytes=weights.stat().st_size,
         trainings=trainings,
-        calibration=json.loads((run / 'calibration.json').read_text()),
+        calibration=calibrated,
         device=device_name('cpu'),
         torch=torch.__version__,
         date=datetime.date.today().isoformat(),
         sets={kind: _measure(samples) for kind, samples in (predicted | _near(predicted)).items()},
         thresholds=_thresholds(predicted, model.score_threshold),
     )
-    (HERE / 'results' / f'zoo_{name}.json').write_text(json.dumps(found, indent=1) + '\n')
-    folder = zoo.HERE / name
-    folder.mkdir(exist_ok=True)
-    for file in ('model.safetensors', 'model.safetensors.sha256'):
-        shutil.copy(run / file, folder / file)
-    data = _plain(dict(model=config.model, predict_pipeline=config.predict_pipeline))
-    (folder / zoo.CONFIG).write_text(json.dumps(data, indent=1) + '\n')
+    results.write_text(json.dumps(found, indent=1) + '\n')
+    if run is not None:
+        _ship(config, weights, folder)
     (folder / zoo.CARD).write_text(card_of(found))
     if name == DEFAULT:
         rewrite(HERE.parent / 'README.md', 'model', summary_of(found))
     print(card_of(found))
+
+
+def _ship(config: Config, weights: Path, folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    for file in (weights, weights.with_name(f'{WEIGHTS}.sha256')):
+        shutil.copy(file, folder)
+    data = _plain(dict(model=config.model, predict_pipeline=config.predict_pipeline))
+    (folder / zoo.CONFIG).write_text(json.dumps(data, indent=1) + '\n')
 
 
 def _plain(value):
@@ -150,7 +165,8 @@ def _measure(samples: list) -> dict:
         found['interval@5um'] = bootstrap(records, 'tip/acc@5um')
     if any(r.cnr is not None for r in records):
         bands = by_cnr(records)
-        found['CNR >= 1'] = {key: bands['>=1'][key] for key in KEYS}
+        found['CNR >= 1'] = {key: bands['>=1'][key] for key in (*KEYS, *OPEN)}
+        found['CNR >= 1'] |= {'interval@5um': intervals(records, '>=1')['tip/acc@5um']}
         for part, rows in (('by CNR', bands), ('by count', by_count(records))):
             within = {name: row.get('tip/acc@10um') for name, row in rows.items()}
             found[part] = {name: share for name, share in within.items() if share is not None}
@@ -161,6 +177,7 @@ def _measure(samples: list) -> dict:
         found['coverage'] = calibration.coverage(judged)
     if scaled:
         surety, right = calibration.judge_answers(scaled)
+        surety = [0.0 if s.novelty > 1 else own for s, own in zip(scaled, surety, strict=True)]
         counts = [(r.scores >= r.score_threshold).sum() == len(r.true) for r in records]
         found['count_right'] = 100.0 * float(np.mean(counts))
         found['right'] = 100.0 * sum(right) / len(right)
@@ -173,13 +190,28 @@ def _measure(samples: list) -> dict:
         # What there would be without it: the best score, which speaks of one tip alone.
         best = [float(s.pred_tips.scores.max()) if len(s.pred_tips) else 0.0 for s in scaled]
         found['doubt_area_of_best_score'] = calibration.risk_coverage_area(best, right)
+        found['sure'] = {f'{level:g}': _sure(surety, right, level) for level in RELIED_ON}
         found['confidence_error'] = calibration.calibration_error(surety, right)
+    turned = np.concatenate([_turned(sample) for sample in scaled] or [[]])
+    if len(turned):
+        found['direction_error_deg'] = np.percentile(turned, [50, 90]).tolist()
     heights = [_heights(s) for s in scaled if 'z_um' in s.gt_tips]
     if heights:
         answered, true = torch.cat(heights).unbind(dim=1)
         found['height_error_um'] = float((answered - true).abs().mean())
         found['height_error_of_zero_um'] = float(true.abs().mean())
     return found
+
+
+def _sure(surety: list[float], right: list[bool], level: float) -> dict:
+    """Return which images are answered where so much confidence is asked for, and wrongly, in %."""
+    chosen, wrong = np.array(surety) >= level, ~np.array(right)
+    silent = int((chosen & wrong).sum())
+    return dict(
+        answered=100.0 * float(chosen.mean()),
+        silent=100.0 * silent / len(wrong),
+        silent_at_most=100.0 * float(beta.ppf(0.95, silent + 1, len(wrong) - silent)),
+    )
 
 
 def _surest_tips(samples: list) -> float | None:
@@ -207,6 +239,19 @@ def _thresholds(predicted: dict[str, list], own: float) -> list[dict]:
     return rows
 
 
+def _turned(sample) -> np.ndarray:
+    """Return by how many degrees the directions of the tips found are off, told how many."""
+    if 'direction' not in sample.gt_tips or not len(sample.gt_tips) or not len(sample.pred_tips):
+        return np.empty(0)
+    record = to_record(sample.to_dict())
+    away = (record.true[:, None] - record.pred[None, : len(record.true)]) * record.pixel_size_um
+    rows, columns = linear_sum_assignment(np.linalg.norm(away, axis=-1))
+    near = np.linalg.norm(away[rows, columns], axis=-1) < FOUND
+    true = sample.gt_tips.direction.numpy()[rows[near]]  # pipelines here turn no image
+    answered = sample.pred_tips.direction.numpy()[columns[near]]
+    return np.degrees(np.arccos((true * answered).sum(axis=1).clip(-1, 1)))
+
+
 def _heights(sample) -> torch.Tensor:
     """Return the best candidate's height and the true one, (1, 2), of an image with one tip."""
     if len(sample.gt_tips) != 1 or not len(sample.pred_tips):
@@ -214,56 +259,11 @@ def _heights(sample) -> torch.Tensor:
     return torch.stack([sample.pred_tips.z_um[:1], sample.gt_tips.z_um.cpu().view(1)], dim=1)
 
 
-def _trainings(run: Path) -> list[dict]:
-    """Return what is known of this training, and before it of those whose weights it began with."""
-    members = run / MEMBERS
-    if members.is_file():
-        records = json.loads(members.read_text())
-        note = f'what ships is the mean of the weights of these {len(records)}'
-        note += ' and of those before them' * records[0]['with_origin'] + ' (`pipedet soup`)'
-        own = [_said(record, record['data'], note) for record in records]
-    else:
-        own = [_training(run)]
-    origin = Config.fromfile(run / 'config.py').get('load_from')
-    if origin is None:
-        return own
-    if origin not in zoo.names():
-        raise ValueError(f'{run} began with weights of {origin}, of which nothing is known')
-    earlier = json.loads((HERE / 'results' / f'zoo_{origin}.json').read_text())['trainings']
-    return [training for training in earlier if training not in own] + own
-
-
-def _training(run: Path) -> dict:
-    """Return what a run says of its training; a run that was stopped says it in its checkpoint."""
-    record = run / RECORD
-    data = json.loads((run / DATA).read_text())['train']
-    config = Config.fromfile(run / 'config.py')
-    teacher = config.get('teacher')
-    if record.is_file():
-        note = f'taught by {teacher.name} too' if teacher else None
-        return _said(json.loads(record.read_text()), data, note)
-    loop = load_checkpoint(checkpoints(run)[0])['loop']
-    batch = config.train_dataloader.batch_size
-    return dict(
-        command=f'train configs/{run.name}.py',
-        device=device_name('cpu'),
-        train_s=sum(stage['elapsed_s'] for stage in loop['stages']),
-        samples_seen=loop['iter'] * batch,
-        data=data,
-    )
-
-
-def _said(record: dict, data: str, note: str | None) -> dict:
-    own = {key: record[key] for key in ('command', 'device', 'train_s', 'samples_seen')}
-    own['command'] = 'train ' + own['command'].removeprefix('train ')  # tools/train.py has none
-    return own | dict(data=data, note=note)
-
-
 if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('run', type=Path, help='folder that `pipedet calibrate` wrote')
     parser.add_argument('name', help='of the model')
+    parser.add_argument('--run', type=Path, help='folder that `pipedet calibrate` wrote')
     parser.add_argument('--real', type=Path, nargs='*', default=[], help='labelled images')
     parser.add_argument('--scenes', type=int, default=500, help='of every set [%(default)s]')
     args = parser.parse_args()
-    main(args.run, args.name, args.real, args.scenes)
+    main(args.name, args.run, args.real, args.scenes)

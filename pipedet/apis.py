@@ -12,7 +12,14 @@ from pipedet.engine.cpu import tune_cpu
 from pipedet.formats.schema import check_pixel_size
 from pipedet.models.fusing import fuse
 from pipedet.models.tip_detector import build_detector
-from pipedet.runtime.tips import Tips, no_answer, why_unlike, why_unusable
+from pipedet.runtime.tips import (
+    Tips,
+    check_share,
+    no_answer,
+    why_unlike,
+    why_unsure,
+    why_unusable,
+)
 
 
 class TipLocaliser:
@@ -22,10 +29,23 @@ class TipLocaliser:
         config: path of the config that the weights were trained with, or what it holds.
         weights: path of the weights.
         device: 'cpu' or 'cuda'.
+        max_tips: how many tips an image can hold: of more the best are answered.
+        threshold: the score from which a candidate is a tip, in place of the model's own.
+        min_confidence: an image whose answer has less `confidence` is not answered.
+
+    Raises:
+        ValueError: one of these is out of range, or the model knows no confidence.
     """
 
     def __init__(
-        self, config: str | Path | Config, weights: str | Path, device: str = 'cpu'
+        self,
+        config: str | Path | Config,
+        weights: str | Path,
+        device: str = 'cpu',
+        *,
+        max_tips: int | None = None,
+        threshold: float | None = None,
+        min_confidence: float | None = None,
     ) -> None:
         tune_cpu()
         if not isinstance(config, Config):
@@ -34,6 +54,14 @@ class TipLocaliser:
         self.model.to(device, memory_format=torch.channels_last).eval()
         load_weights(Path(weights), self.model)
         fuse(self.model)
+        if max_tips is not None and max_tips < 1:
+            raise ValueError(f'max_tips: one or more, not {max_tips}')
+        self.model.most = max_tips
+        if threshold is not None:
+            self.model.score_threshold = check_share(threshold, 'threshold')
+        if min_confidence is not None and not self.model.judges_answers:
+            raise ValueError('min_confidence: this model says of no answer how sure it is')
+        self.min_confidence = min_confidence and check_share(min_confidence, 'min_confidence')
         self.pipeline = Compose(config.predict_pipeline)
 
     @torch.no_grad()
@@ -54,7 +82,9 @@ class TipLocaliser:
             return no_answer(unusable, pixel_size_um)
         sample = prepare(self.pipeline, image, pixel_size_um)
         predicted = self.model.test_step(pseudo_collate([sample]))[0]
-        reason = why_unlike(predicted.get('novelty', 0.0))
+        unlike = why_unlike(predicted.get('novelty', 0.0))
+        confidence = None if unlike else predicted.get('confidence')
+        reason = unlike or why_unsure(confidence, self.min_confidence)
         found = predicted.detected[: 0 if reason else None]
         points = found.points.numpy()
         more = {ours: found[name].numpy() for name, ours in _MORE.items() if name in found}
@@ -62,7 +92,7 @@ class TipLocaliser:
             points_px=points,
             scores=found.scores.numpy(),
             points_um=None if pixel_size_um is None else points * np.float32(pixel_size_um),
-            confidence=None if reason else predicted.get('confidence'),
+            confidence=confidence,
             abstained=reason,
             **more,
         )

@@ -70,6 +70,42 @@ def test_coco_visibility_and_several_keypoints(tmp_path):
     assert read_coco(path)[0].tips.tolist() == [[1, 2]]
 
 
+@pytest.mark.parametrize('v', [2, 2.0, 1.0])
+def test_coco_visibility_may_be_a_float(tmp_path, v):
+    path = coco(tmp_path, annotations=[keypoints(1, 2, v, 3, 4, 0.0)])
+    assert read_coco(path)[0].tips.tolist() == [[1, 2]]
+
+
+CATEGORIES = [
+    dict(id=0, name='pipette', keypoints=['tip']),
+    dict(id=1, name='soma'),
+    dict(id=2, name='cell', keypoints=[]),
+]
+
+
+@pytest.mark.parametrize('empty', [{}, dict(keypoints=[]), dict(keypoints=None)])
+@pytest.mark.parametrize('category', [1, 2])
+def test_coco_boxes_of_other_objects_cost_nothing(tmp_path, category, empty):
+    box = dict(id=2, image_id=1, category_id=category, bbox=[1, 2, 3, 4], **empty)
+    annotations = [box, keypoints(1, 2, 2), box]
+    record = read_coco(coco(tmp_path, annotations=annotations, categories=CATEGORIES))[0]
+    assert record.tips.tolist() == [[1, 2]]
+    alone = read_coco(coco(tmp_path, annotations=[box], categories=CATEGORIES))
+    assert [len(record.tips) for record in alone] == [0]
+
+
+@pytest.mark.parametrize('categories', [CATEGORIES, [], CATEGORIES[1:], None])
+def test_coco_pipettes_without_keypoints_are_a_fault(tmp_path, categories):
+    # Without a keypoint in the file, even boxes of a category without any may be the pipettes.
+    category = 1 if categories == CATEGORIES[1:] else 0
+    box = dict(id=1, image_id=1, category_id=category, bbox=[1, 2, 3, 4])
+    others = {} if categories is None else dict(categories=categories)
+    problems = []
+    assert read_coco(coco(tmp_path, annotations=[box], **others), problems) == []
+    assert len(problems) == 1 and problems[0].file_name == 'a.png'
+    assert "annotations[0]: no 'keypoints'" in str(problems[0])
+
+
 @pytest.mark.parametrize(
     ('extra', 'session'),
     [
@@ -94,6 +130,10 @@ def test_coco_session(tmp_path, extra, session):
         ({}, keypoints(1, 2), r'annotations\[0\]', '2 keypoint numbers'),
         ({}, keypoints(), r'annotations\[0\]', '0 keypoint numbers'),
         ({}, keypoints(1, 2, 7), r'annotations\[0\]', 'v is 7'),
+        ({}, keypoints(1, 2, 2.5), r'annotations\[0\]', 'v is 2.5'),
+        ({}, keypoints(1, 2, 3.0), r'annotations\[0\]', 'v is 3'),
+        ({}, keypoints(1, 2, True), r'annotations\[0\]', 'v is True'),
+        ({}, keypoints(1, 2, float('nan')), r'annotations\[0\]', 'v is nan'),
         ({}, keypoints(1, 2, 2, image_id=5), r'annotations\[0\]', 'id 5'),
         ({}, keypoints(1, 2, 2, image_id=[5]), r'annotations\[0\]', 'no image has id'),
         ({'file_name': '/etc/a.png'}, None, r'images\[0\]', 'absolute'),

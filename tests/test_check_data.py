@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 import pytest
+import tifffile
 
 from pipedet.cli import main
 from pipedet.datasets import DatasetError, PipetteImages
@@ -103,3 +104,24 @@ def test_damaged_pixels_and_bad_rows_are_listed_together(tmp_path, capsys):
     assert out.count('FAULT') == 3
     for part in ('train_3.png: damaged', 'outside 64 x 64', 'no such file'):
         assert part in out
+
+
+@pytest.mark.parametrize('wrong', ['train_3.PNG', 'train_3.tif'])
+def test_a_misnamed_image_is_a_fault(tmp_path, capsys, wrong):
+    write_split(tmp_path, 'train', 1)
+    (tmp_path / 'train_3.png').rename(tmp_path / wrong)
+    out = check(tmp_path, 'train.csv', expect=1, capsys=capsys)
+    for part in ('FAULT', 'train_3.png: no such file', f"no row names '{wrong}'"):
+        assert part in out
+
+
+def test_an_implausible_scale_of_a_file_is_told_once(tmp_path, caplog):
+    image = spots(np.random.default_rng(0))[0]
+    wrong = dict(imagej=True, resolution=(2e6, 2e6), metadata={'unit': 'micron'})
+    tifffile.imwrite(tmp_path / 'a.tif', image, **wrong)
+    for name in ('train.csv', 'test.csv'):
+        write_annotations(tmp_path / name, [ImageRecord(file_name='a.tif', session='1')])
+    with pytest.raises(SystemExit):  # the two share an image
+        main(['check_data', str(tmp_path), 'train.csv', 'test.csv'])
+    told = [message for message in caplog.messages if '--pixel-size-um' in message]
+    assert len(told) == 1 and 'a.tif' in told[0]

@@ -1,9 +1,15 @@
 """The best linear observer before clutter: what must hold of it whatever the scene."""
 
+import numpy as np
 import pytest
 import torch
 
-from pipedet.synthesis.clutter import background_spectrum, cramer_rao_in_clutter, detectability
+from pipedet.synthesis.clutter import (
+    background_spectrum,
+    cramer_rao_in_clutter,
+    detectability,
+    found_among,
+)
 from pipedet.synthesis.limits import cramer_rao
 from pipedet.synthesis.render import render
 from pipedet.synthesis.stream import backgrounds_of_session, draw_scene
@@ -65,3 +71,12 @@ def test_backgrounds_of_a_session_are_its_own_tissue_elsewhere(drawn):
     again, _ = backgrounds_of_session(drawn, 2)
     assert torch.equal(first, again) and not torch.equal(first, second)
     assert first.shape == (256, 256) and not torch.equal(first, render(drawn.scene.bare())[0])
+
+
+def test_who_searches_a_frame_finds_what_stands_out_of_as_many_places():
+    # One other place: the better of two normal answers, a standard error of sqrt(2) apart.
+    assert found_among([0.0, 1.0], places=1) == pytest.approx([0.5, 0.7602], abs=1e-4)
+    assert found_among([0.0], places=99) == pytest.approx([0.01], abs=1e-4)
+    chances = found_among(np.arange(0, 12.0), places=1e5)
+    assert np.all(np.diff(chances) >= 0) and chances[-1] == pytest.approx(1)
+    assert np.all(found_among(np.arange(2, 7.0), places=1e6) < chances[2:7])

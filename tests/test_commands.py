@@ -134,6 +134,17 @@ def test_predict_reads_what_it_can_and_lists_the_rest(run_folder, images, tmp_pa
     assert len(list((tmp_path / 'out' / 'overlays').glob('*.png'))) == 3
 
 
+def test_results_are_replaced_only_where_that_is_asked_for(run_folder, images, tmp_path):
+    predict(run_folder, images / 'a.png', tmp_path / 'out')
+    stale = tmp_path / 'out' / 'overlays' / 'of_another_run.png'
+    stale.touch()
+    with pytest.raises(SystemExit, match='--overwrite'):
+        predict(run_folder, images / 'a.png', tmp_path / 'out')
+    assert stale.exists()
+    predict(run_folder, images / 'a.png', tmp_path / 'out', '--overwrite')
+    assert not stale.exists() and list(stale.parent.glob('*.png'))
+
+
 def test_a_bad_page_costs_no_other(run_folder, tmp_path, capsys):
     stack = np.random.default_rng(0).normal(size=(3, 64, 64)).astype(np.float32)
     stack[1, 5, 5] = np.nan

@@ -1,5 +1,6 @@
 """Pipette-C: seeded, harder with severity, and tips stay what they are labelled."""
 
+import hashlib
 import sys
 from pathlib import Path
 
@@ -31,6 +32,11 @@ def test_fourteen_of_five_severities():
         spoil('fog', 1)
     with pytest.raises(ValueError, match='severity 6'):
         spoil('bits', 6)
+
+
+def test_the_levels_are_those_that_models_were_measured_at():
+    levels = repr([(name, levels) for name, (_, levels) in CORRUPTIONS.items()])
+    assert hashlib.sha256(levels.encode()).hexdigest()[:16] == '231cf798aeeb6d10'
 
 
 @pytest.mark.parametrize('name', CORRUPTIONS)

@@ -1,7 +1,9 @@
 import errno
 import json
 import math
+import os
 import signal
+import socket
 from pathlib import Path
 
 import pytest
@@ -9,9 +11,12 @@ import torch
 from mmengine.config import Config
 
 from pipedet.commands.common import build_runner
-from pipedet.engine import Plateau, SaveCheckpoint, WarmupCosine
+from pipedet.commands.train import _announce
+from pipedet.engine import Plateau, SaveCheckpoint, WarmupCosine, budget
 from pipedet.engine.budget import describe_plan, parse_duration, plan
 from pipedet.engine.checkpoint import (
+    RECORD,
+    WEIGHTS,
     DamagedFileError,
     checkpoints,
     load_checkpoint,
@@ -23,6 +28,7 @@ from pipedet.engine.checkpoint import (
     sweep,
 )
 from pipedet.engine.loops import iteration_seed
+from pipedet.engine.stages import Stage
 from pipedet.models.large_kernels import LargeKernelBlock
 from pipedet.models.parts import unwrap
 
@@ -134,6 +140,40 @@ def test_a_budget_shortens_the_stages_in_proportion_and_leaves_the_model_alone(t
     generous = tiny_runner(tmp_path / 'generous')
     rows = plan(generous.train_loop, budget_s=1e6)
     assert generous.train_loop.stage.share_s is None and 'fits' in describe_plan(rows, 1e6)[0]
+    assert generous.train_loop.stage.has_budget
+
+
+def test_an_estimate_counts_the_validations_and_a_resumed_run_says_of_what_it_is(
+    tmp_path, monkeypatch
+):
+    for name, seconds in (('_time_data', 0.0), ('_time_validation', 10.0), ('_time_step', 1.0)):
+        monkeypatch.setattr(budget, name, lambda *args, seconds=seconds: seconds)
+    (tmp_path / 'iter_4.pth').touch()
+    changes = {'train_cfg.stages.0.epochs': 3, 'train_cfg.val_interval': 2}
+    runner = tiny_runner(tmp_path, resume=True, **changes)
+    said = []
+    monkeypatch.setattr(runner.logger, 'info', said.append)
+    (row,) = _announce(runner, budget_s=16.0)
+    # 3 epochs of 4 steps; validated after the second and after the last.
+    assert row['full_s'] == 12 * 1.0 + 2 * 10.0 and row['share_s'] == 16.0 - 10.0
+    assert any('about 32 s on this machine, validation included' in line for line in said)
+    assert any('about 6 steps' in line for line in said)
+    assert 'of the whole' in said[-2] and 'first plan stands' in said[-1]
+
+
+def stage_of(share_s, has_budget):
+    schedule = WarmupCosine(warmup=0.1)
+    return Stage(name='all', parts=('coarse',), epochs=2, lr=1e-3, schedule=schedule,
+                 share_s=share_s, has_budget=has_budget)  # fmt: skip
+
+
+@pytest.mark.parametrize(('first', 'again'), [(5.0, None), (None, 5.0), (5.0, 4.0)])
+def test_what_the_first_plan_of_a_budget_said_stands(first, again):
+    saved = stage_of(first, has_budget=True).state_dict()
+    resumed, unhurried = stage_of(again, has_budget=True), stage_of(None, has_budget=False)
+    resumed.load_state_dict(saved)
+    unhurried.load_state_dict(saved)
+    assert resumed.share_s == first and unhurried.share_s is None
 
 
 def test_durations_are_read_and_nonsense_is_not():
@@ -274,6 +314,25 @@ def test_resuming_under_another_config_is_told_and_runs_nothing_stored(tmp_path)
     assert 'another config' in said[0] and 'touch' in said[0]
 
 
+def test_a_result_goes_only_once_a_checkpoint_was_read(tmp_path):
+    runner = tiny_runner(tmp_path)
+    runner.train()
+    save_weights(tmp_path / WEIGHTS, unwrap(runner.model))
+    (tmp_path / RECORD).touch()
+    done = [tmp_path / name for name in (WEIGHTS, f'{WEIGHTS}.sha256', RECORD)]
+    whole = {path: path.read_bytes() for path in checkpoints(tmp_path)}
+    for path in whole:
+        path.write_bytes(b'damaged')
+    with pytest.raises(DamagedFileError, match='none of the 2 checkpoints'):
+        tiny_runner(tmp_path, resume=True).train()
+    assert all(path.is_file() for path in done)
+    load_weights(tmp_path / WEIGHTS, unwrap(runner.model))
+    for path, content in whole.items():
+        path.write_bytes(content)
+    tiny_runner(tmp_path, resume=True).train()
+    assert not any(path.exists() for path in done)
+
+
 def test_weights_round_trip_and_strangers_are_refused(tmp_path):
     model, other = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
     path = tmp_path / 'model.safetensors'
@@ -367,3 +426,46 @@ def test_a_resumed_run_averages_on(tmp_path):
     resumed.train()
     ends = [unwrap(runner.model).state_dict() for runner in (unbroken, resumed)]
     assert all(torch.equal(ends[0][key], ends[1][key]) for key in ends[0])
+
+
+def statistics_of(weights):
+    return {k: v for k, v in weights.items() if k.endswith(('running_mean', 'running_var'))}
+
+
+def train_one_of_two_ranks(rank, folder, port):
+    """Train as a task of SLURM on CPUs; leave this rank's running statistics in `folder`."""
+    os.environ |= dict(
+        SLURM_STEP_NUM_TASKS='2', SLURM_NTASKS='2', SLURM_PROCID=str(rank),
+        MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port), CUDA_VISIBLE_DEVICES='',
+    )  # fmt: skip
+    runner, validated, saved = tiny_runner(folder, **AVERAGED), [], []
+    model = unwrap(runner.model)
+    validate = model.validate
+
+    def note_and_validate(batch):
+        validated.append({k: v.clone() for k, v in statistics_of(model.state_dict()).items()})
+        return validate(batch)
+
+    def note_both(runner):
+        mean = next(h.weights for h in runner.hooks if type(h).__name__ == 'WeightAverage')
+        for weights in (model.state_dict(), mean):
+            saved.append({k: v.clone() for k, v in statistics_of(weights).items()})
+
+    model.validate = note_and_validate
+    hook = next(hook for hook in runner.hooks if isinstance(hook, SaveCheckpoint))
+    hook.after_train_epoch = note_both
+    runner.train()
+    left = statistics_of(model.state_dict())
+    torch.save([*validated, *saved, left], folder / f'rank_{rank}.pt')
+
+
+def test_two_ranks_validate_and_save_and_end_with_the_same_statistics(tmp_path):
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
+    torch.multiprocessing.spawn(train_one_of_two_ranks, (tmp_path, port), nprocs=2)
+    first, second = (torch.load(tmp_path / f'rank_{rank}.pt') for rank in range(2))
+    # Validated once, saved twice with the mean of the weights beside them, left once.
+    assert len(first) == len(second) == 1 + 2 * 2 + 1
+    for one, other in zip(first, second, strict=True):
+        assert one and all(torch.equal(one[key], other[key]) for key in one)

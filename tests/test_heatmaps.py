@@ -21,6 +21,22 @@ def test_what_is_drawn_is_read_back(stride, sigma, merge):
     assert nearest.max() < 0.05
 
 
+@pytest.mark.parametrize(('stride', 'sigma'), [(4, 5.0), (1, 10.0), (2, 4.0)])
+def test_tips_in_the_outermost_cells_are_read_back(stride, sigma):
+    near = torch.tensor([0.0, 1.2, 3.4])
+    along = torch.cat([near, 127 - near])
+    points = torch.cat(
+        [torch.stack([along, torch.full((6,), 60.3)], 1), along[:, None].repeat(1, 2)]
+    )
+    points = torch.cat([points, points.flip(1)])
+    heatmap = draw_gaussians(
+        list(points[:, None]), (128 // stride,) * 2, sigma=sigma, stride=stride, merge='max'
+    )
+    found, scores = find_peaks(heatmap, max_tips=1, stride=stride, radius=2)
+    assert (scores > 0.8).all()
+    assert (found[:, 0] - points).norm(dim=-1).max() < 0.05
+
+
 def test_images_without_tips_draw_nothing_and_read_nothing():
     heatmap = draw_gaussians(
         [torch.empty(0, 2), torch.tensor([[9.0, 9.0]])], (16, 16), sigma=4.0, stride=4, merge='max'

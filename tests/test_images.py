@@ -265,6 +265,36 @@ def test_pixel_size_from_scanimage(tmp_path):
     assert read_pixel_size_um(tmp_path / 'b.tif') is None
 
 
+def write_scaled(path, field, um):
+    """Write a TIFF whose pixel is `um` x `um` micrometres by one of the fields that can say so."""
+    if field == 'ImageJ':
+        kinds = dict(imagej=True, resolution=(1 / um, 1 / um), metadata={'unit': 'micron'})
+    elif field == 'OME':
+        text = ome(f'PhysicalSizeX="{um}" PhysicalSizeY="{um}"')
+        kinds = dict(description=text.encode(), metadata=None)
+    else:
+        x, y = um * RAMP.shape[1], um * RAMP.shape[0]
+        lines = [f'imagingFovUm = [0 0;{x} 0;{x} {y};0 {y}]', 'pixelsPerLine = 128']
+        lines = [f'SI.hRoiManager.{line}' for line in [*lines, 'linesPerFrame = 32']]
+        kinds = dict(software='\n'.join(lines), metadata=None)
+    tifffile.imwrite(path, RAMP, **kinds)
+
+
+@pytest.mark.parametrize('field', ['OME', 'ScanImage', 'ImageJ'])
+def test_an_implausible_pixel_size_is_told_once_a_file(tmp_path, caplog, field):
+    write_scaled(tmp_path / 'right.tif', field, 0.5)
+    assert read_pixel_size_um(tmp_path / 'right.tif') == pytest.approx((0.5, 0.5))
+    assert caplog.messages == []
+    for name in ('a.tif', 'b.tif'):
+        write_scaled(tmp_path / name, field, 250)
+        for _ in range(2):
+            assert read_pixel_size_um(tmp_path / name) is None
+    assert len(caplog.messages) == 2 and {r.levelname for r in caplog.records} == {'WARNING'}
+    for name, message in zip(('a.tif', 'b.tif'), caplog.messages, strict=True):
+        for part in (name, field, '250 x 250 um/pixel', '0.01 to 20.0', '--pixel-size-um'):
+            assert part in message
+
+
 def test_printing_resolutions_are_no_scale(tmp_path, png):
     tifffile.imwrite(tmp_path / 'a.tif', RAMP, resolution=(1, 1), resolutionunit='CENTIMETER')
     assert read_pixel_size_um(tmp_path / 'a.tif') is None

@@ -12,7 +12,7 @@ def test_orthogonalise_brings_all_singular_values_near_one(shape):
     values = torch.linalg.svdvals(orthogonalise(matrix))
     assert values.min() > 0.3 and values.max() < 1.4
     assert torch.allclose(orthogonalise(1000 * matrix), orthogonalise(matrix), atol=1e-3)
-    assert torch.allclose(orthogonalise(matrix.mT), orthogonalise(matrix).mT, atol=1e-5)
+    assert torch.allclose(orthogonalise(matrix.mT), orthogonalise(matrix).mT, atol=1e-4)
 
 
 def test_vectors_and_depthwise_weights_follow_adamw():

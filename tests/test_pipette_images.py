@@ -171,6 +171,99 @@ def test_a_faulty_coco_image_is_no_negative(root, name):
     assert len(dataset.skipped) == 1 and len(dataset) == (10 if listed else 11)
 
 
+@pytest.fixture
+def foldered(tmp_path):
+    """A root with images/s/a.png, images/b.png and, beside the folder, far/c.png."""
+    for i, name in enumerate(('images/s/a.png', 'images/b.png', 'far/c.png')):
+        write_image(tmp_path / name, i)
+    return tmp_path
+
+
+def write_labels(root, names, suffix='.csv'):
+    records = [ImageRecord(file_name=name, tips=tips((3, 5))) for name in names]
+    write_annotations(root / f'tips{suffix}', records)
+    return dict(root=root, annotations=f'tips{suffix}')
+
+
+@pytest.mark.parametrize('suffix', ['.csv', '.json'])
+@pytest.mark.parametrize('name', ['s/a.png', 'images/s/a.png', './images\\s\\a.png'])
+def test_names_from_the_root_and_from_the_image_folder_are_one(foldered, name, suffix):
+    dataset = build(**write_labels(foldered, [name], suffix))
+    assert dataset.skipped == []
+    found = {sample['source']: len(sample['tips']) for sample in dataset}
+    assert found == {'images/s/a.png': 1, 'images/b.png': 0}
+    assert {sample['session'] for sample in dataset} == {'s/a.png', 'b.png'}
+
+
+def test_an_images_folder_in_the_image_folder_goes_first(foldered):
+    write_image(foldered / 'images' / 'images' / 'b.png')
+    dataset = build(**write_labels(foldered, ['images/b.png']))
+    tipped = [sample['source'] for sample in dataset if len(sample['tips'])]
+    assert tipped == ['images/images/b.png'] and len(dataset) == 3
+
+
+def test_a_file_beside_the_image_folder_is_found_but_none_outside_the_root(foldered):
+    write_image(foldered.parent / 'outside.png')
+    (foldered / 'far' / 'link.png').symlink_to(foldered.parent / 'outside.png')
+    dataset = build(**write_labels(foldered, ['far/c.png', 'far/link.png']))
+    assert [s['source'] for s in dataset if len(s['tips'])] == ['far/c.png']
+    assert np.array_equal(dataset[0]['image'], write_image(foldered / 'far' / 'c.png', 2))
+    assert len(dataset.skipped) == 1 and 'leaves the root' in dataset.skipped[0]
+
+
+def test_a_faulty_row_named_from_the_root_makes_no_negative(foldered):
+    labels = write_labels(foldered, ['b.png'])
+    append(foldered, 'images/s/a.png,oops,1')
+    dataset = build(**labels)
+    assert [sample['source'] for sample in dataset] == ['images/b.png']
+    assert len(dataset.skipped) == 1
+
+
+def test_an_image_named_in_two_ways_is_left_out(foldered):
+    dataset = build(**write_labels(foldered, ['b.png', 's/a.png', 'images/s/a.png']))
+    assert [sample['source'] for sample in dataset] == ['images/b.png']
+    assert len(dataset.skipped) == 2
+    assert "['images/s/a.png', 's/a.png'] are one file" in dataset.skipped[0]
+
+
+MISNAMED = {
+    'case': 's/a.PNG',
+    'case of a folder': 'S/a.png',
+    'extension': 's/a.tif',
+    'from the root': 'Images/s/A.jpeg',
+    'no extension': 's/a',
+}
+
+
+@pytest.mark.parametrize('suffix', ['.csv', '.json'])
+@pytest.mark.parametrize('case', MISNAMED)
+def test_a_misnamed_image_is_no_negative_but_an_error(foldered, case, suffix):
+    labels = write_labels(foldered, ['b.png', MISNAMED[case]], suffix)
+    for strict in (False, True):
+        with pytest.raises(DatasetError, match='2 faults') as raised:
+            build(**labels, strict=strict)
+        for part in ("'s/a.png'", MISNAMED[case].removeprefix('Images/'), 'make the names equal'):
+            assert part in str(raised.value)
+    # Where what no row names is no negative, the missing file is a fault as any other.
+    assert len(build(**labels, unlisted_are_negative=False)) == 1
+
+
+def test_dots_and_accents_of_a_misnamed_image(tmp_path):
+    write_image(tmp_path / 'cell.1.png')
+    write_image(tmp_path / 'a\u0308.png')
+    with pytest.raises(DatasetError, match='4 faults'):
+        build(**write_labels(tmp_path, ['cell.1', '\u00e4.png']))
+
+
+def test_an_image_like_one_that_is_there_is_a_negative(foldered):
+    write_image(foldered / 'images' / 'b.bmp.png')
+    write_image(foldered / 'images' / 's' / 'A.png')  # another file, where case tells apart
+    labels = write_labels(foldered, ['s/a.png', 'b.png', 'gone.png'])
+    dataset = build(**labels)
+    assert len(dataset) == len(list((foldered / 'images').rglob('*.png')))
+    assert len(dataset.skipped) == 1
+
+
 def test_damaged_pixels_stop_a_strict_reader(root):
     write_image(root / 's9' / 'x.png')  # without a tip: reading it is left to the work itself
     append(root, 's9/x.png,,')
@@ -204,6 +297,13 @@ def test_sizes_that_disagree_and_tips_given_twice(root):
     assert len(dataset) == 1
     assert 'annotated as 512 x 512' in dataset.skipped[0]
     assert 'the same tip twice' in dataset.skipped[1]
+
+
+def test_where_no_label_is_left_the_images_are_no_negatives(root):
+    rows = [f'elsewhere/{i}.png,{i},5' for i in range(10)]
+    (root / 'tips.csv').write_text('\n'.join(['image,x,y', *rows]))
+    with pytest.raises(DatasetError, match='elsewhere/0.png'):
+        build(root)
 
 
 def test_nothing_left_is_an_error(tmp_path):
@@ -303,6 +403,16 @@ def test_image_folder_stack_and_scale(tmp_path):
     assert explicit[0]['pixel_size_um'] == explicit[1]['pixel_size_um'] == (0.7, 0.6)
     with pytest.raises(AnnotationError, match='pixel_size_um'):
         build(tmp_path, image_folder='images', pixel_size_um=5e-7)
+
+
+def test_a_given_scale_asks_no_file_for_one(tmp_path, caplog):
+    wrong = dict(imagej=True, resolution=(2e6, 2e6), metadata={'unit': 'micron'})
+    tifffile.imwrite(tmp_path / 'a.tif', np.zeros((24, 32), np.uint8), **wrong)
+    labels = write_labels(tmp_path, ['a.tif'])
+    assert build(**labels, pixel_size_um=0.5)[0]['pixel_size_um'] == (0.5, 0.5)
+    assert caplog.messages == []
+    assert build(**labels)[0]['pixel_size_um'] is None
+    assert ['a.tif' in message for message in caplog.messages] == [True]
 
 
 @pytest.mark.parametrize('split_by', ['session', 'image'])

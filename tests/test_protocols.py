@@ -7,6 +7,7 @@ from pipedet.evaluation import (
     by_cnr,
     by_count,
     by_session,
+    intervals,
     known_count,
     open_count,
     summarise,
@@ -129,6 +130,13 @@ def test_failed_image_misses_all_its_tips():
     assert summary['open/recall@10um'] == 50 and summary['open/precision@10um'] == 100
     assert summary['open/count_acc'] == 50
     assert summarise([make_record(true=[], pred=[], failed=True)])['open/count_acc'] == 0
+
+
+def test_an_image_without_an_answer_finds_nothing_and_makes_nothing_up():
+    silent = make_record(abstained=True)
+    assert open_count(silent, 5) == (0, 0, 3)
+    assert summarise([silent])['open/ghosts_per_image'] == 0
+    assert (known_count(silent) == 0).all()  # told how many, it has to answer
 
 
 def test_low_scores_beyond_the_true_count_are_ignored():
@@ -276,6 +284,31 @@ def test_bootstrap_of_one_unit_leaves_the_other_out():
     unscaled = [make_record(pred=[], pixel_size_um=None)] * 20
     assert bootstrap(records + unscaled, 'tip/acc@5um') == bootstrap(records, 'tip/acc@5um')
     assert bootstrap(unscaled, 'tip/acc@5px')[0] == 0
+
+
+def test_intervals_hold_the_estimates_of_all_of_them_and_of_each_band():
+    records = random_records(40, sessions=12)
+    summary, around = summarise(records), intervals(records)
+    assert {'tip/acc@5um', 'open/f1@5um', 'open/count_acc'} <= set(around)
+    assert all(low <= summary[key] <= high for key, (low, high) in around.items())
+    assert around['tip/acc@5um'] == bootstrap(records, 'tip/acc@5um')
+    for band, own in by_cnr(records).items():
+        within = intervals(records, band)
+        assert all(low <= own[key] <= high for key, (low, high) in within.items())
+    assert intervals([make_record()], '>=1') == {}
+
+
+def test_who_finds_a_tip_that_does_not_count_is_neither_right_nor_wrong():
+    record = make_record(pred=[*TIPS[:2], [150.0, 150.0]], cnr=[2.0, 0.5, 3.0])
+    everything, seen = (
+        open_count(record, 5, counted) for counted in (None, np.array([True, False, True]))
+    )
+    assert everything == (2, 3, 3) and seen == (1, 2, 2)
+    own = by_cnr([record])
+    assert own['>=1']['open/f1@5um'] == 50 and own['0.3-1']['open/recall@5um'] == 100
+    # One prediction, two tips in reach: the one that counts has it.
+    near = make_record(true=[[10.0, 10.0], [12.0, 10.0]], pred=[[10.5, 10.0]], cnr=[0.1, 2.0])
+    assert open_count(near, 5, np.array([False, True])) == (1, 1, 1)
 
 
 def test_bootstrap_names_what_has_no_data():

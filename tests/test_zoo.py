@@ -17,9 +17,9 @@ from pipedet.models.tip_detector import build_detector
 from pipedet.synthesis import draw_scene
 
 
-@pytest.fixture(scope='module')
-def localise():
-    return pipedet.load()
+@pytest.fixture(scope='module', params=zoo.names())
+def localise(request):
+    return pipedet.load(request.param)
 
 
 def clear_scenes(count=6):
@@ -72,6 +72,31 @@ def test_frames_of_another_shape_are_read_in_place(localise):
             assert np.linalg.norm(padded.points_px - point, axis=1).min() < 2
 
 
+def test_of_more_tips_than_an_image_can_hold_the_best_are_answered():
+    everything, best = pipedet.load(), pipedet.load(max_tips=2)
+    crowded = [drawn for drawn in clear_scenes(10) if len(drawn.tips) > 2][0]
+    every, two = everything(crowded.capture(), (0.7, 0.7)), best(crowded.capture(), (0.7, 0.7))
+    assert len(every.scores) > 2 and np.array_equal(two.points_px, every.points_px[:2])
+    assert np.allclose(two.covariance_px, every.covariance_px[:2])
+    assert 0 < two.confidence < every.confidence  # what it left out looks like tips
+    with pytest.raises(ValueError, match='max_tips'):
+        pipedet.load(max_tips=0)
+
+
+def test_answers_that_are_too_unsure_are_held_back(localise):
+    image = clear_scenes(1)[0].capture()
+    given = localise(image, (0.7, 0.7))
+    assert len(given.scores)
+    localise.min_confidence = given.confidence + 0.01
+    held_back = localise(image, (0.7, 0.7))
+    localise.min_confidence = None
+    assert 'confidence' in held_back.abstained and not len(held_back.points_px)
+    assert held_back.confidence == given.confidence
+    for rules in (dict(min_confidence=1.1), dict(threshold=-0.1)):
+        with pytest.raises(ValueError, match='between 0 and 1'):
+            pipedet.load(**rules)
+
+
 def test_what_cannot_be_judged_is_not(localise):
     uniform = localise(np.full((256, 256), 7, np.uint8))
     assert uniform.abstained and len(uniform.points_px) == 0
@@ -96,6 +121,11 @@ def test_predict_needs_no_config(tmp_path):
     assert frames['flat.png']['tips'] == '0' and frames['flat.png']['note']
     assert 0 < float(frames['frame.png']['confidence']) < 1
     assert not frames['flat.png']['confidence']
+    unsure = ['--min-confidence', '1', '--max-tips', '4', '--threshold', '0.5']
+    main(['predict', str(tmp_path / 'frame.png'), '--out', str(tmp_path / 'sure'), *unsure])
+    with open(tmp_path / 'sure' / 'frames.csv') as file:
+        (frame,) = csv.DictReader(file)
+    assert frame['tips'] == '0' and 'confidence' in frame['note']
 
 
 def test_a_model_is_tested_by_its_name(tmp_path):

@@ -20,6 +20,7 @@ from pipedet.evaluation import calibration
 from pipedet.models.detectors import TipNet
 from pipedet.models.tip_detector import build_detector
 from pipedet.registry import DATASETS
+from pipedet.runtime.tips import why_unlike
 from pipedet.structures import TipDataSample, split_unread
 
 BATCH = 16
@@ -101,7 +102,8 @@ def predictions(model: TipNet, dataset: dict) -> list[TipDataSample]:
 
 def _fit_confidence(answers: list[TipDataSample]) -> tuple[float, float]:
     """Return scale and shift that make the confidence in answers to whole images a chance."""
-    confidence, right = calibration.judge_answers(answers)
+    given = [sample for sample in answers if why_unlike(sample.novelty) is None]
+    confidence, right = calibration.judge_answers(given)
     if len(set(right)) < 2:
         print(f'{sum(right)} of {len(right)} answers are right: confidence stays as scores make it')
         return 1.0, 0.0

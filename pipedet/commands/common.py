@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import subprocess  # nosec B404
 from pathlib import Path
 
 import torch
@@ -58,20 +59,25 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     add('--model', default='tipnet_s', help='a trained model that comes with pipedet [%(default)s]')
     add('--config', type=Path, help='config.py of a run, in place of --model')
     add('--checkpoint', type=Path, help='its weights [model.safetensors beside the config]')
+    add('--max-tips', type=int, help='how many tips an image can hold: of more the best count')
+    add('--threshold', type=float, help="score from which a candidate is a tip [the model's own]")
 
 
-def localiser_of(args: argparse.Namespace, device: str) -> TipLocaliser:
+def localiser_of(
+    args: argparse.Namespace, device: str, min_confidence: float | None = None
+) -> TipLocaliser:
     """Load what `add_model_arguments` asked for."""
+    rules = dict(max_tips=args.max_tips, threshold=args.threshold, min_confidence=min_confidence)
     if args.config is None:
         if args.checkpoint is not None:
             raise ValueError('--checkpoint needs the --config that its weights are of')
-        return load_model(args.model, device)
+        return load_model(args.model, device, **rules)
     if not args.config.is_file():
         raise FileNotFoundError(f'no config at {args.config}: a run has one in its folder')
     if args.config.suffix != '.py':
         raise ValueError(f'{args.config}: the config of a run is its config.py')
     weights = args.checkpoint or args.config.parent / WEIGHTS
-    return TipLocaliser(args.config, weights, device)
+    return TipLocaliser(args.config, weights, device, **rules)
 
 
 def load_config(args: argparse.Namespace) -> Config:
@@ -93,20 +99,36 @@ def load_config(args: argparse.Namespace) -> Config:
 def build_runner(config: Config) -> TipRunner:
     """Build the runner; under torchrun or SLURM it joins the other ranks."""
     tune_cpu()
-    config.launcher = 'none'
+    config.launcher, place = 'none', {}
+    # mmengine's launchers would ask for CUDA; a group that exists they leave alone.
+    must_join = not torch.cuda.is_available() and not torch.distributed.is_initialized()
     if int(os.environ.get('WORLD_SIZE', 1)) > 1:
         config.launcher = 'pytorch'
-        if not torch.cuda.is_available() and not torch.distributed.is_initialized():
-            # mmengine's launcher would ask for CUDA; a group that exists it leaves alone.
-            torch.distributed.init_process_group('gloo')
     elif int(os.environ.get('SLURM_STEP_NUM_TASKS', 1)) > 1:  # set by srun, not by salloc
         config.launcher = 'slurm'
+        place = _place_in_slurm() if must_join else {}
+    if must_join and config.launcher != 'none':
+        torch.distributed.init_process_group('gloo', **place)
     # At INFO mmengine opens with two pages about itself; the environment goes to a file instead.
     config.log_level = 'WARNING'
     runner = TipRunner.from_cfg(config)
     for part in (runner.logger, *runner.logger.handlers):
         part.setLevel(logging.INFO)
     return runner
+
+
+def _place_in_slurm() -> dict:
+    """Return which of how many ranks this is and where they meet, as mmengine reads it."""
+    host = os.environ.get('MASTER_ADDR')
+    if not host:
+        ask = ['scontrol', 'show', 'hostname', os.environ['SLURM_NODELIST']]
+        asked = subprocess.run(ask, check=True, capture_output=True, text=True)  # nosec B603
+        host = asked.stdout.split()[0]
+    return dict(
+        init_method=f'tcp://{host}:{os.environ.get("MASTER_PORT", "29500")}',
+        rank=int(os.environ['SLURM_PROCID']),
+        world_size=int(os.environ['SLURM_NTASKS']),
+    )
 
 
 def device_name(device: str | torch.device) -> str:

@@ -33,6 +33,7 @@ FRAME_COLUMNS = (
     *('image', 'frame', 'tips', 'confidence', 'pixel_size_x_um', 'pixel_size_y_um', 'note'),
 )
 
+TIPS, FRAMES, PICTURES = 'predictions.csv', 'frames.csv', 'overlays'  # in the folder of results
 _LIKELY = 0.5
 
 
@@ -42,24 +43,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--out', type=Path, required=True, help='folder of the results')
     add_model_arguments(parser)
     parser.add_argument(
+        '--min-confidence', type=float, help='give no answer of which the model is less sure'
+    )
+    parser.add_argument(
         '--pixel-size-um', type=float, help='size of a pixel; goes before what the files say'
     )
     parser.add_argument('--strict', action='store_true', help='stop at a bad file, do not skip it')
+    parser.add_argument(
+        '--overwrite', action='store_true', help='replace what an earlier run left in --out'
+    )
 
 
 def run(args: argparse.Namespace) -> None:
     """Predict every image of the source; exit with 1 if any could not be read."""
     if args.pixel_size_um is not None:
         check_pixel_size(args.pixel_size_um, '--pixel-size-um')
-    localise = localiser_of(args, 'cuda' if torch.cuda.is_available() else 'cpu')
+    device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    localise = localiser_of(args, device, args.min_confidence)
     paths = find_images(args.source)
-    args.out.mkdir(parents=True, exist_ok=True)
+    _make_room(args.out, args.overwrite)
     frames = []
     read_size = lru_cache(maxsize=1)(read_pixel_size_um)  # of a stack once
     # Written as they come: what stops the work halfway loses nothing of the other half.
     with (
-        _table(args.out / 'predictions.csv', COLUMNS) as tip_table,
-        _table(args.out / 'frames.csv', FRAME_COLUMNS) as frame_table,
+        _table(args.out / TIPS, COLUMNS) as tip_table,
+        _table(args.out / FRAMES, FRAME_COLUMNS) as frame_table,
     ):
         for path, frame in _pages(paths):
             try:
@@ -67,7 +75,7 @@ def run(args: argparse.Namespace) -> None:
                 size = read_size(path) if given is None else (given, given)
                 image = read_image(path, frame=frame)
                 tips = localise(image, size)
-                picture = args.out / 'overlays' / _picture_name(path, frame)
+                picture = args.out / PICTURES / _picture_name(path, frame)
                 write_picture(picture, _overlay(image, tips))
                 tip_table.writerows(_rows(path.name, frame, tips))
                 frames.append(_frame(path.name, frame, size, tips))
@@ -80,6 +88,19 @@ def run(args: argparse.Namespace) -> None:
     _tell(args.out, frames)
     if any('tips' not in frame for frame in frames):
         sys.exit(1)
+
+
+def _make_room(out: Path, overwrite: bool) -> None:
+    """Make the folder of results; pictures of an earlier run would pass for this one's."""
+    out.mkdir(parents=True, exist_ok=True)
+    if not (out / TIPS).exists():
+        return
+    if not overwrite:
+        raise FileExistsError(
+            f'{out} holds the results of an earlier run: give another --out, or --overwrite'
+        )
+    for picture in (out / PICTURES).glob('*.png'):
+        picture.unlink()
 
 
 @contextmanager
@@ -95,11 +116,11 @@ def _tell(out: Path, frames: list[dict]) -> None:
     """Print what came of it."""
     read = [frame for frame in frames if 'tips' in frame]
     tips = sum(frame['tips'] for frame in read)
-    print(f'{tips} tips in {len(read)} images -> {out / "predictions.csv"}')
+    print(f'{tips} tips in {len(read)} images -> {out / TIPS}')
     abstained = [f'{f["image"]}, frame {f["frame"]}: {f["note"]}' for f in read if f['note']]
     if abstained:
         print(f'no answer for {len(abstained)} images:', *abstained, sep='\n  ')
-    doubtful = sum(float(frame.get('confidence', 1)) < _LIKELY for frame in read)
+    doubtful = sum(float(f.get('confidence', 1)) < _LIKELY for f in read if not f['note'])
     if doubtful:
         print(f'{doubtful} answers are more likely incomplete or wrong than right (confidence in '
               f'frames.csv below {_LIKELY}): look at their pictures')  # fmt: skip

@@ -26,13 +26,12 @@ from pipedet.commands.test import run_test
 from pipedet.datasets import PipetteImages
 from pipedet.engine import TipRunner
 from pipedet.engine.budget import describe_plan, draw_kept, parse_duration, plan
-from pipedet.engine.checkpoint import WEIGHTS, checkpoints, save_weights
+from pipedet.engine.checkpoint import RECORD, WEIGHTS, checkpoints, save_weights
 from pipedet.engine.loops import iteration_seed
 from pipedet.models.parts import count_parameters, unwrap
 from pipedet.registry import DATASETS, MODELS
 from pipedet.visualization import plot_curves
 
-RECORD = 'train.json'  # of a training that is done
 DATA = 'data.json'  # what it was trained, validated and tested on
 
 
@@ -44,7 +43,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--seed', type=int, help='of weights, data and everything random')
     parser.add_argument(
-        '--budget', type=_duration, metavar='T', help='train for at most T, such as 10m or 2h'
+        '--budget',
+        type=_duration,
+        metavar='T',
+        help='shorten the training to about T, such as 10m or 2h; testing comes after that',
     )
     add_data_arguments(parser, 'for a config that reads labelled images', required=False)
     parser.add_argument('--no-test', action='store_true', help='leave the test to another day')
@@ -55,7 +57,7 @@ def run(args: argparse.Namespace) -> None:
     config = load_config(args)
     if args.data is not None and not _point_at(_datasets(config), labelled_images(args)):
         raise ValueError(f'{args.config} reads no labelled images: --data is for labelled.py')
-    _refuse_to_overwrite(Path(config.work_dir), args.resume)
+    _refuse_to_lose(Path(config.work_dir), args.resume)
     first = config.get('first')
     if first is None:
         train(config, args, args.budget)
@@ -101,7 +103,10 @@ def _train_first(config: Config, args: argparse.Namespace) -> Path:
             f'model.{first.part} is another network than {path} trains: {dict(part)} against '
             f'{dict(own.model.generator)}'
         )
-    print(f'first {first.part} is trained ({first.config}), then {args.config.name}')
+    print(
+        f'first {first.part} is trained ({first.config}), then {args.config.name}; each says at '
+        'its own start how long it takes'
+    )
     train(own, args, args.budget and args.budget * first.share)
     return weights
 
@@ -114,8 +119,15 @@ def _same_type(part: dict) -> dict:
     )
 
 
-def _refuse_to_overwrite(folder: Path, resume: bool) -> None:
+def _refuse_to_lose(folder: Path, resume: bool) -> None:
+    """Refuse to begin where there is a run, or to go on where only its result is left."""
     if resume:
+        done = folder / WEIGHTS
+        if done.is_file() and not checkpoints(folder):
+            raise ValueError(
+                f'{done} is of a run without a checkpoint to resume from: to train on from these '
+                f'weights, choose another --work-dir and add --cfg-options load_from={done}'
+            )
         return
     for run in (folder, folder / 'first'):
         if checkpoints(run) or (run / WEIGHTS).is_file():
@@ -142,14 +154,11 @@ def train(
     prepare_seeds(config, args.seed)
     config.resume = args.resume
     runner = build_runner(config)
-    if args.resume and is_main_process():  # what was done is not any more
-        for name in (WEIGHTS, RECORD):
-            (folder / name).unlink(missing_ok=True)
     begin_with_weights(runner, first_weights)
     give_teacher(runner)
     planned = _announce(runner, budget_s)
     if not args.no_test:
-        runner.logger.info('testing comes after that')
+        runner.logger.info('testing comes after that, its time is not counted')
     if is_main_process():
         _write_provenance(runner, folder)
     # Probing drew random numbers; training starts from the seed whether it was probed or not.
@@ -230,6 +239,10 @@ def _announce(runner: TipRunner, budget_s: float | None) -> list[dict]:
         stage.share_s = row['share_s']
     for line in describe_plan(rows[0], budget_s):
         log(line)
+    if goes_on:
+        log('this run goes on: these times are of the whole of it, not of what is left')
+        if budget_s is not None:
+            log('its first plan stands: a budget is shared out once, when a run begins')
     _log_often_enough(runner)
     return rows[0]
 

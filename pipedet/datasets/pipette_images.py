@@ -1,6 +1,9 @@
 """Real images with tip annotations: everything checked at construction, every fault named."""
 
 import logging
+import os
+import unicodedata
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +22,7 @@ from pipedet.formats import (
     read_image,
 )
 from pipedet.formats.plausibility import find_misreadings
+from pipedet.formats.scale import PixelSize
 from pipedet.formats.schema import check_pixel_size
 from pipedet.registry import DATASETS
 
@@ -34,7 +38,8 @@ class PipetteImages(TipDataset):
     """A folder of images and one annotation file, COCO keypoints or a tip table.
 
     Images that the annotation file does not mention are negatives, images without tips. The pages
-    of a stack are images of their own, and of a mentioned stack only those mentioned count.
+    of a stack are images of their own, and of a mentioned stack only those mentioned count. An
+    image whose name only resembles a mentioned one that is missing always raises `DatasetError`.
 
     Args:
         root: the dataset's folder; nothing outside it is read.
@@ -42,8 +47,8 @@ class PipetteImages(TipDataset):
         pipeline: transforms, as configs.
         seed: first word of every sample's generator.
         subset: the name in reports.
-        image_folder: where images are, in `root`; file names are relative to it. None: in `images`
-            where there is such a folder, otherwise in `root` itself.
+        image_folder: where images are, in `root`; file names are relative to it, or else to `root`.
+            None: in `images` where there is such a folder, otherwise in `root` itself.
         unlisted_are_negative: whether to take images that the annotation file does not mention.
         pixel_size_um: pixel size, or its (x, y); wins over the annotation file's, which wins over
             the image file's. None known by all three: the image has no scale.
@@ -90,22 +95,7 @@ class PipetteImages(TipDataset):
         if pixel_size_um is not None:
             pixel_size_um = check_pixel_size(pixel_size_um, 'PipetteImages')
 
-        problems: list[AnnotationError] = []
-        records = read_annotations(self.root / annotations, problems)
-        if unlisted_are_negative:
-            listed = {r.file_name for r in records} | {p.file_name for p in problems}
-            records += self._find_unlisted(listed)
-        self.records = check_records(self.folder, records, problems, root=self.root)
-        for record in self.records:
-            record.pixel_size_um = pixel_size_um or record.pixel_size_um
-            # An image of unknown session is one of its own: all pages of a stack together.
-            record.session = record.session or record.file_name
-        self.skipped = [str(problem) for problem in problems]
-        if self.skipped and strict:
-            raise DatasetError(f'{len(self.skipped)} faults:\n' + '\n'.join(self.skipped))
-        if self.skipped:
-            message = f'{subset}: left out for {len(self.skipped)} faults:\n'
-            print_log(message + '\n'.join(self.skipped), logger='current', level=logging.WARNING)
+        self._read_records(annotations, unlisted_are_negative, pixel_size_um)
         if groups is not None:
             self._keep_groups(groups, split_by)
         if split is not None:
@@ -114,6 +104,32 @@ class PipetteImages(TipDataset):
             raise DatasetError(f'{subset}: no image is left; faults:\n' + '\n'.join(self.skipped))
         self._ask_the_images(strict)
         print_log(self.describe(), logger='current')
+
+    def _read_records(
+        self, annotations: str, unlisted_are_negative: bool, pixel_size_um: PixelSize | None
+    ) -> None:
+        """Set `records` to the sound images, and `skipped` to the faults of the others."""
+        problems: list[AnnotationError] = []
+        records = self._place_names(read_annotations(self.root / annotations, problems), problems)
+        misnamed: list[AnnotationError] = []
+        if unlisted_are_negative:
+            listed = {r.file_name for r in records} | {p.file_name for p in problems}
+            records += self._find_unlisted(listed - {None}, misnamed)
+        for record in records:
+            record.pixel_size_um = pixel_size_um or record.pixel_size_um
+        self.records = check_records(self.folder, records, problems, root=self.root)
+        problems += misnamed
+        for record in self.records:
+            # An image of unknown session is one of its own: all pages of a stack together.
+            record.session = record.session or record.file_name
+        self.skipped = [str(problem) for problem in problems]
+        # Every label lost is a mistake of principle, and what is left would all be negatives.
+        lost = any(len(r.tips) for r in records) and not any(len(r.tips) for r in self.records)
+        if misnamed or lost or (self.skipped and self.strict):
+            raise DatasetError(f'{len(self.skipped)} faults:\n' + '\n'.join(self.skipped))
+        if self.skipped:
+            message = f'{self.subset}: left out for {len(self.skipped)} faults:\n'
+            print_log(message + '\n'.join(self.skipped), logger='current', level=logging.WARNING)
 
     def _ask_the_images(self, strict: bool) -> None:
         """Say where the tips seem not to be pixels (x, y) of their images."""
@@ -130,14 +146,59 @@ class PipetteImages(TipDataset):
                 raise DatasetError(f'{self.subset}: {doubt}')
             print_log(f'{self.subset}: {doubt}', logger='current', level=logging.WARNING)
 
-    def _find_unlisted(self, listed: set[str | None]) -> list[ImageRecord]:
+    def _place_names(
+        self, records: list[ImageRecord], problems: list[AnnotationError]
+    ) -> list[ImageRecord]:
+        """Make names relative to the image folder; a file named in two ways is a fault."""
+        written = defaultdict(set)
+        for entry in [*records, *problems]:
+            if entry.file_name is not None:
+                place = self._place_name(entry.file_name)
+                written[place].add(entry.file_name)
+                entry.file_name = place
+        sound = [record for record in records if len(written[record.file_name]) == 1]
+        for record in records:
+            names = sorted(written[record.file_name])
+            if len(names) > 1:  # each name may have only some of the tips
+                reason = f'{names} are one file; write the same name in all its rows'
+                problems.append(AnnotationError(record.where, reason, record.file_name))
+        return sound
+
+    def _place_name(self, name: str) -> str:
+        """Return the name from the image folder of a file named from there or from the root."""
+        folder = self.folder.relative_to(self.root).as_posix() + '/'
+        in_folder = name[: len(folder)].casefold() == folder.casefold()
+        # isfile, as Path.is_file raises for names too long.
+        if os.path.isfile(self.folder / name):
+            return name
+        if in_folder:
+            return name[len(folder) :]
+        if os.path.isfile(self.root / name):
+            return Path(os.path.relpath(self.root / name, self.folder)).as_posix()
+        return name
+
+    def _find_unlisted(
+        self, listed: set[str], misnamed: list[AnnotationError]
+    ) -> list[ImageRecord]:
+        """Return the images that no row names; those that a row may mean are faults instead."""
         paths = sorted(p for p in self.folder.rglob('*') if p.suffix.lower() in IMAGE_SUFFIXES)
         names = [path.relative_to(self.folder).as_posix() for path in paths]
-        return [
-            ImageRecord(file_name=name, where=str(path))
-            for name, path in zip(names, paths, strict=True)
-            if name not in listed and not path.name.startswith('.')
-        ]
+        missing = sorted(listed - set(names))
+        meant = {_core(own): name for name in missing for own in (name, os.path.splitext(name)[0])}
+        unlisted = []
+        for name, path in zip(names, paths, strict=True):
+            if name in listed or path.name.startswith('.'):
+                continue
+            other = meant.get(_core(os.path.splitext(name)[0]))
+            if other is None:
+                unlisted.append(ImageRecord(file_name=name, where=str(path)))
+            else:
+                reason = (
+                    f'no row names {name!r}, but one names {other!r}, which is not there and '
+                    'differs only in letter case, accents or extension; make the names equal'
+                )
+                misnamed.append(AnnotationError(path, reason, name))
+        return unlisted
 
     def group_names(self, split_by: str) -> list[str]:
         """Name the group of every image: its session, or the image itself."""
@@ -195,7 +256,8 @@ class PipetteImages(TipDataset):
         ]
 
     def _source(self, record: ImageRecord) -> str:
-        return (self.folder / record.file_name).relative_to(self.root).as_posix()
+        path = os.path.normpath(self.folder / record.file_name)
+        return Path(path).relative_to(self.root).as_posix()
 
     def __len__(self) -> int:
         return len(self.records)
@@ -223,3 +285,8 @@ class PipetteImages(TipDataset):
             subset=self.subset,
             pixel_size_um=record.pixel_size_um,
         )
+
+
+def _core(name: str) -> str:
+    """Return the name as file systems that know no case, or spell accents otherwise, see it."""
+    return unicodedata.normalize('NFC', name).casefold()

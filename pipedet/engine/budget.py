@@ -4,6 +4,7 @@ The times are measured on a few real steps of every stage before training. A bud
 the share of the wall clock that it has in the full recipe; a stage ends when its share is over.
 """
 
+import math
 import re
 import time
 from itertools import cycle, islice
@@ -47,11 +48,12 @@ def plan(loop: StagedTrainLoop, budget_s: float | None) -> list[dict]:
         # Workers load while the model computes, on the same cores.
         step_s = max(step_s, data_s) if loop.dataloader.num_workers else step_s + data_s
         iters = stage.epochs * len(loop.dataloader)
-        rows.append(dict(stage=stage.name, step_s=step_s, iters=iters, full_s=step_s * iters))
+        full_s = step_s * iters + val_s * math.ceil(stage.epochs / loop.val_interval)
+        rows.append(dict(stage=stage.name, step_s=step_s, iters=iters, full_s=full_s))
     total = sum(row['full_s'] for row in rows)
     for stage, row in zip(loop.stages, rows, strict=True):
         row['planned_s'], row['share_s'] = row['full_s'], None
-        stage.step_s = row['step_s']
+        stage.step_s, stage.has_budget = row['step_s'], budget_s is not None
         if budget_s is not None and total > budget_s:
             row['planned_s'] = budget_s * row['full_s'] / total
             # Every stage ends with a validation, inside its share.
@@ -64,7 +66,7 @@ def describe_plan(rows: list[dict], budget_s: float | None) -> list[str]:
     """Say in plain lines what was measured and what will be done."""
     total = sum(row['full_s'] for row in rows)
     planned = sum(row['planned_s'] for row in rows)
-    lines = [f'the full recipe takes about {_clock(total)} of training on this machine']
+    lines = [f'the full recipe takes about {_clock(total)} on this machine, validation included']
     if budget_s is not None:
         verb = 'shortened to' if planned < total else 'it fits'
         lines[0] += f'; {verb} the budget of {_clock(budget_s)}'
@@ -72,7 +74,7 @@ def describe_plan(rows: list[dict], budget_s: float | None) -> list[str]:
         line = f'  stage {row["stage"]}: {row["step_s"]:.2f} s a step, {row["iters"]} steps'
         if row['planned_s'] < row['full_s']:
             line += f', shortened to {_clock(row["planned_s"])}'
-            line += f' (about {row["planned_s"] / row["step_s"]:.0f} steps)'
+            line += f' (about {row["iters"] * row["planned_s"] / row["full_s"]:.0f} steps)'
         lines.append(line)
     return lines
 
@@ -94,14 +96,14 @@ def _time_data(loop: StagedTrainLoop) -> float:
 
 @torch.no_grad()
 def _time_validation(loop: StagedTrainLoop) -> float:
-    """Seconds of one validation."""
+    """Seconds of one validation, of which every rank does its part."""
     model, loader = unwrap(loop.runner.model), loop.runner.val_loop.dataloader
     count = min(len(loader.dataset), 4)
     started = time.perf_counter()
     batch = loader.collate_fn(_readable(loader.dataset, count))
     model.eval()
     model.validate(batch)
-    return (time.perf_counter() - started) * len(loader.dataset) / count
+    return (time.perf_counter() - started) * len(loader.sampler) / count
 
 
 def _time_step(loop: StagedTrainLoop, stage: Stage) -> float:

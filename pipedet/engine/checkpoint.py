@@ -18,6 +18,7 @@ from pipedet.formats.digest import sha256_of
 from pipedet.models.large_kernels import grow
 
 WEIGHTS = 'model.safetensors'  # of a run that is done
+RECORD = 'train.json'  # of a training that is done
 _PARTIAL, _DIGEST = '.part', '.sha256'
 
 
@@ -79,6 +80,12 @@ def remove_checkpoint(path: Path) -> None:
     """Remove a checkpoint and its digest."""
     path.unlink()
     _digest_path(path).unlink(missing_ok=True)
+
+
+def forget_result(folder: Path) -> None:
+    """Remove what says that the run in `folder` is done; its checkpoints stay."""
+    for path in (folder / WEIGHTS, _digest_path(folder / WEIGHTS), folder / RECORD):
+        path.unlink(missing_ok=True)
 
 
 def sweep(folder: Path) -> None:

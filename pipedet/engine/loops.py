@@ -160,6 +160,7 @@ class StagedTrainLoop(BaseLoop):
             self._stop_if_asked()
         self.epoch, self.batch = self.epoch + 1, 0
         self.stage_epoch += 1
+        self.runner.average_statistics()
         self._validate_if_due()
         self.stage.elapsed_s = _agreed(before + time.perf_counter() - started)
         self.runner.call_hook('after_train_epoch')
@@ -168,6 +169,7 @@ class StagedTrainLoop(BaseLoop):
         try:
             self._request.check()
         except Stopped as stopped:
+            self.runner.average_statistics()
             self.runner.call_hook('save')
             name = signal.Signals(stopped.number).name
             self.runner.logger.warning(

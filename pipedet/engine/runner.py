@@ -5,13 +5,17 @@ import itertools
 from pathlib import Path
 
 import torch
+from mmengine.dist import all_reduce, get_world_size, is_main_process
 from mmengine.model import MMDistributedDataParallel
 from mmengine.runner import Runner
 from torch import nn
 
-from pipedet.engine.checkpoint import load_newest
+from pipedet.engine.average import WeightAverage
+from pipedet.engine.checkpoint import forget_result, load_newest
 from pipedet.engine.hooks import config_text
 from pipedet.models.parts import unwrap
+
+_RUNNING = ('running_mean', 'running_var')  # of BatchNorm
 
 
 class TipRunner(Runner):
@@ -48,6 +52,8 @@ class TipRunner(Runner):
                 if name not in state['hooks']:
                     raise RuntimeError(f'{path} is of a run without {name}: resume it without too')
                 hook.load_state_dict(state['hooks'][name])
+        if is_main_process():  # not before: until here the result was all that is proven whole
+            forget_result(Path(self.work_dir))
         self.logger.info(f'resumed from {path}, {self.iter} iterations done')
 
     def _compare_config(self, path: Path, saved: str) -> None:
@@ -62,6 +68,22 @@ class TipRunner(Runner):
                 + '\n'.join(changes[:20])
             )
 
+    def average_statistics(self) -> None:
+        """Give every rank the mean over all ranks of BatchNorm's running statistics.
+
+        So what is validated and tested is what the first rank saves. Not the first rank's own: the
+        mean knows every image, and as it is linear, a stop in between changes nothing. All other
+        buffers stay each rank's own.
+        """
+        if get_world_size() == 1:
+            return
+        held = [unwrap(self.model).state_dict()]
+        held += [hook.weights for hook in self.hooks if isinstance(hook, WeightAverage)]
+        for weights in held:
+            for name, value in weights.items():
+                if name.endswith(_RUNNING):
+                    all_reduce(value, op='mean')
+
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Move the model to its device and, in a distributed run, wrap it."""
         # Convolutions on a CPU are faster with the channels innermost.
@@ -74,7 +96,7 @@ class TipRunner(Runner):
         return MMDistributedDataParallel(
             module=model,
             device_ids=[torch.cuda.current_device()] if on_gpu else None,
-            broadcast_buffers=False,
+            broadcast_buffers=False,  # `average_statistics` does it, once an epoch
             # The parts that a stage freezes take no part in the backward pass.
             find_unused_parameters=True,
         )

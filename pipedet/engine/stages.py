@@ -59,8 +59,9 @@ class Patience:
 class Stage:
     """One stage of a recipe.
 
-    `share_s` is its share of a wall-clock budget, None without one; `step_s` what a step was
-    measured to take. `patience` ends it early, where there is one.
+    `share_s` is its share of a wall-clock budget, None without one (`has_budget`) and where the
+    recipe fits it; `step_s` what a step was measured to take. `patience` ends it early, where there
+    is one.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Stage:
     lr: float
     schedule: object
     patience: Patience | None = None
+    has_budget: bool = False
     share_s: float | None = None
     step_s: float | None = None
     elapsed_s: float = 0.0
@@ -95,7 +97,7 @@ class Stage:
     def load_state_dict(self, state: dict) -> None:
         """Restore `state_dict()`; where there is a budget, its first plan stands."""
         self.elapsed_s, self.iters_done = state['elapsed_s'], state['iters_done']
-        if self.share_s is not None:
+        if self.has_budget:
             self.share_s = state['share_s']
         if self.patience is not None:
             self.patience.load_state_dict(state['patience'])

@@ -10,6 +10,7 @@ from pipedet.evaluation.summary import (
     by_cnr,
     by_count,
     by_session,
+    intervals,
     summarise,
 )
 
@@ -22,6 +23,7 @@ __all__ = [
     'by_cnr',
     'by_count',
     'by_session',
+    'intervals',
     'is_right',
     'known_count',
     'open_count',

@@ -14,6 +14,7 @@ from pipedet.evaluation.protocols import TipRecord
 from pipedet.evaluation.report import write_report
 from pipedet.evaluation.summary import summarise
 from pipedet.registry import METRICS
+from pipedet.runtime.tips import why_unlike
 from pipedet.structures import apply_affine
 
 
@@ -72,6 +73,7 @@ def to_record(sample: dict) -> TipRecord:
         # In float32 as the scores, else one of exactly 0.7 would fall below its threshold.
         score_threshold=float(np.float32(sample['score_threshold'])),
         heatmap_iou=sample.get('heatmap_iou'),
+        abstained=why_unlike(sample.get('novelty', 0.0)) is not None,
     )
 
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+_EDGE = 1e-3  # too little to be worth a pair, whatever the number of tips
+
 
 @dataclass(kw_only=True, eq=False)
 class TipRecord:
@@ -30,6 +32,7 @@ class TipRecord:
     score_threshold: float  # the detector stands by what scores at least this
     cnr: np.ndarray | None  # (N,), NaN where unknown
     failed: bool = False  # the prediction raised: every tip is missed
+    abstained: bool = False  # left to itself the detector gives no answer here
     heatmap_iou: float | None = None  # None without tips, or without a heatmap
 
     def __post_init__(self) -> None:
@@ -76,17 +79,31 @@ def known_count_scored(record: TipRecord) -> tuple[np.ndarray, np.ndarray]:
     return matched, believed
 
 
-def open_count(record: TipRecord, radius: float) -> tuple[int, int, int]:
+def open_count(
+    record: TipRecord, radius: float, counted: np.ndarray | None = None
+) -> tuple[int, int, int]:
     """Return (hits, n_pred, n_true) at the detector's own operating point.
+
+    An image that it does not answer has no predictions.
 
     `hits` is the largest number of one-to-one pairs closer than `radius`: the matching of least
     total distance may give up a good pair for two bad ones.
+
+    Args:
+        record: of the image.
+        radius: in its unit.
+        counted: (N,) bool, the tips that count; a prediction of another one is neither a hit nor
+            wrong. None for all.
     """
     pred, scores = _candidates(record)
-    pred = pred[scores >= record.score_threshold]
+    pred = pred[(scores >= record.score_threshold) & (not record.abstained)]
+    counted = np.ones(len(record.true), bool) if counted is None else counted
     within = _distances(record, pred) < radius
-    rows, columns = linear_sum_assignment(within, maximize=True)
-    return int(within[rows, columns].sum()), len(pred), len(record.true)
+    # Of as many pairs those with tips that count.
+    rows, columns = linear_sum_assignment(within * (1 + _EDGE * counted[:, None]), maximize=True)
+    paired = within[rows, columns]
+    hits = int(paired[counted[rows]].sum())
+    return hits, len(pred) - int(paired.sum()) + hits, int(counted.sum())
 
 
 def is_right(record: TipRecord, radius: float) -> bool:

@@ -18,10 +18,10 @@ from pipedet.evaluation.summary import (
     MIN_SESSIONS,
     OPEN_RADII,
     THRESHOLDS,
-    bootstrap,
     by_cnr,
     by_count,
     by_session,
+    intervals,
     summarise,
 )
 from pipedet.formats.schema import AnnotationError, Entry, Number, PixelSizeUm, check, read_json
@@ -52,6 +52,7 @@ def write_report(
     metrics = {
         'overall': summarise(records),
         'failed': sum(record.failed for record in records),
+        'abstained': sum(record.abstained for record in records),
         'subsets': {unit: _measure_subsets(own) for unit, own in units.items() if own},
         'sessions': by_session(records),
     }
@@ -81,6 +82,7 @@ class _RecordEntry(Entry):
     score_threshold: float
     cnr: list[float] | None
     failed: bool
+    abstained: bool = False
     heatmap_iou: Number | None = None
 
 
@@ -116,13 +118,15 @@ def _measure_subsets(records: Sequence[TipRecord]) -> dict[str, dict[str, Any]]:
     subsets = {}
     for name in sorted({record.subset for record in records}):
         own = [record for record in records if record.subset == name]
-        summary = summarise(own)
-        intervals = [key for key in summary if key.startswith(('tip/acc@', 'tip/error'))]
+        bands, counts = by_cnr(own), by_count(own)
+        of_count = {count: [r for r in own if len(r.true) == count] for count in counts}
         subsets[name] = {
-            'summary': summary,
-            'interval_95': {key: bootstrap(own, key) for key in intervals},
-            'by_cnr': by_cnr(own),
-            'by_count': by_count(own),
+            'summary': summarise(own),
+            'interval_95': intervals(own),
+            'by_cnr': bands,
+            'by_cnr_interval_95': {band: intervals(own, band) for band in bands},
+            'by_count': counts,
+            'by_count_interval_95': {count: intervals(of_count[count]) for count in counts},
         }
     return subsets
 
@@ -132,6 +136,9 @@ def _to_markdown(metrics: dict[str, Any], title: str, context: dict[str, Any]) -
     if metrics['failed']:
         total = metrics['overall']['images']
         lines += [f'Prediction failed on {metrics["failed"]} of {total} images: tips missed.', '']
+    if metrics['abstained']:
+        lines += [f'{metrics["abstained"]} images are unlike those of training and not answered: '
+                  'in the open count they have no detections.', '']  # fmt: skip
     for unit, subsets in metrics['subsets'].items():
         lines += _known_section(unit, subsets) + _open_section(unit, subsets)
     return '\n'.join(lines)
@@ -148,8 +155,8 @@ def _known_section(unit: str, subsets: dict[str, dict[str, Any]]) -> list[str]:
         'missed %': 'tip/missed',
     }
 
-    def row(names: list, summary: dict, intervals: dict | None = None) -> list[str]:
-        return [*names, *(_cell(summary, key, intervals or {}) for key in columns.values())]
+    def row(names: list, summary: dict, around: dict) -> list[str]:
+        return [*names, *(_cell(summary, key, around) for key in columns.values())]
 
     overall, bands, counts = [], [], []
     for name, subset in subsets.items():
@@ -158,10 +165,12 @@ def _known_section(unit: str, subsets: dict[str, dict[str, Any]]) -> list[str]:
         overall.append(row([name, *sizes], summary, subset['interval_95']))
         for band, own in subset['by_cnr'].items():
             if own['tips']:
-                bands.append(row([name, band, own['tips']], own))
+                around = subset['by_cnr_interval_95'][band]
+                bands.append(row([name, band, own['tips']], own, around))
         for count, own in subset['by_count'].items():
             if count:
-                counts.append(row([name, count, own['images'], own['tips']], own))
+                around = subset['by_count_interval_95'][count]
+                counts.append(row([name, count, own['images'], own['tips']], own, around))
     return [
         *(f'## Known count, {unit}', '', KNOWN_NOTE, ''),
         *markdown_table(['subset', 'images', 'tips', *columns], overall),
@@ -179,24 +188,31 @@ def _open_section(unit: str, subsets: dict[str, dict[str, Any]]) -> list[str]:
         for name in ('precision', 'recall', 'f1')
     }
     columns |= {'count %': 'open/count_acc', 'ghosts/image': 'open/ghosts_per_image'}
-    rows = [
-        [name, own['summary']['images'], *(_cell(own['summary'], key) for key in columns.values())]
-        for name, own in subsets.items()
-    ]
-    note = f'{OPEN_NOTE}{unit}.'
+    rows, counts = [], []
+    for name, subset in subsets.items():
+        summary, around = subset['summary'], subset['interval_95']
+        rows.append(
+            [name, summary['images'], *(_cell(summary, k, around) for k in columns.values())]
+        )
+        for count, own in subset['by_count'].items():
+            around = subset['by_count_interval_95'][count]
+            cells = (_cell(own, key, around) for key in columns.values())
+            counts.append([name, count, own['images'], *cells])
     return [
-        *(f'## Open count, {unit}', '', note, ''),
+        *(f'## Open count, {unit}', '', f'{OPEN_NOTE}{unit}.', ''),
         *markdown_table(['subset', 'images', *columns], rows),
+        *(f'### Open count, {unit}, by number of pipettes in the image', ''),
+        *markdown_table(['subset', 'pipettes', 'images', *columns], counts),
     ]
 
 
-def _cell(summary: dict[str, float], key: str, intervals: dict[str, tuple] | None = None) -> str:
+def _cell(summary: dict[str, float], key: str, around: dict[str, tuple]) -> str:
     if key not in summary:
         return '-'
     digits = 2 if key.startswith(('tip/error', 'tip/median', 'open/ghosts')) else 1
     text = f'{summary[key]:.{digits}f}'
-    if intervals and key in intervals:
-        low, high = intervals[key]
+    if key in around:
+        low, high = around[key]
         text += f' [{low:.{digits}f}, {high:.{digits}f}]'
     return text
 

@@ -12,6 +12,7 @@ mostly how far off the others are.
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from itertools import compress
 
 import numpy as np
 from scipy.stats import binomtest
@@ -58,20 +59,20 @@ def by_count(records: Sequence[TipRecord]) -> dict[int, dict[str, float]]:
 
 
 def by_cnr(records: Sequence[TipRecord]) -> dict[str, dict[str, float]]:
-    """Summarise the known-count distances of the tips in each of `CNR_BANDS`.
+    """Summarise the tips in each of `CNR_BANDS`.
 
     Tips are matched among all tips of their image and selected afterwards: matching a band alone
-    would let a faint tip take the prediction that belongs to a bright one.
+    would let a faint tip take the prediction that belongs to a bright one. In the open count what
+    is answered for a tip of another band is neither right nor wrong, and what is none is charged to
+    every band.
     """
     known = [record for record in records if record.cnr is not None]
-    tips = [(record.unit, known_count(record), record.cnr) for record in known]
     bands = {}
-    for name, (low, high) in CNR_BANDS.items():
-        chosen = [
-            (unit, distances[(cnr >= low) & ((cnr < high) | (high == np.inf))])
-            for unit, distances, cnr in tips
-        ]
-        bands[name] = _summarise_tips(chosen)
+    for band in CNR_BANDS:
+        tips = [(r.unit, known_count(r)[_in_band(r.cnr, band)]) for r in known]
+        bands[band] = _summarise_tips(tips)
+        if bands[band]['tips']:
+            bands[band] |= _ratios(_open_terms(r, _in_band(r.cnr, band)) for r in known)
     return bands
 
 
@@ -86,11 +87,31 @@ def bootstrap(
     A share of all tips or of none is the same in every draw: its interval is Wilson's, of as many
     independent images, which is optimistic too.
     """
-    sums = _session_sums(records, statistic)
+    return _bootstrap(records, [_terms(record) for record in records], statistic, n, seed)
+
+
+def intervals(
+    records: Sequence[TipRecord], band: str | None = None
+) -> dict[str, tuple[float, float]]:
+    """Return the `bootstrap` of every ratio of `summarise`, or of a band's in `by_cnr`."""
+    records = [record for record in records if band is None or record.cnr is not None]
+    terms = [_terms(record, band) for record in records]
+    keys = sorted({key for own in terms for key, (_, bottom) in own.items() if bottom})
+    return {key: _bootstrap(records, terms, key) for key in keys}
+
+
+def _bootstrap(
+    records: Sequence[TipRecord],
+    terms: Sequence[Terms],
+    statistic: str,
+    n: int = 1000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    sums = _session_sums(records, terms, statistic)
     drawn = _drawn(len(sums), n, seed) @ sums  # (n, 2)
     low, high = _interval(drawn, np.zeros_like(drawn) + (0, 1))
     if statistic.startswith('tip/acc@') and low == high and low in (0, 100):
-        images = sum(record.unit == statistic[-2:] and len(record.true) > 0 for record in records)
+        images = sum(own.get(statistic, (0.0, 0.0))[1] > 0 for own in terms)
         share = binomtest(images if low else 0, images).proportion_ci(method='wilson')
         return 100 * float(share.low), 100 * float(share.high)
     return low, high
@@ -109,7 +130,10 @@ def paired_bootstrap(
     """
     if not same_images(ours, theirs):
         raise ValueError('the two were tested on different images: test both on the same')
-    first, second = (_session_sums(records, statistic) for records in (ours, theirs))
+    first, second = (
+        _session_sums(records, [_terms(record) for record in records], statistic)
+        for records in (ours, theirs)
+    )
     counts = _drawn(len(first), n, seed)
     difference = np.subtract(*(np.divide(*sums.sum(axis=0)) for sums in (first, second)))
     return float(difference), *_interval(counts @ first, counts @ second)
@@ -128,11 +152,14 @@ def same_images(ours: Sequence[TipRecord], theirs: Sequence[TipRecord]) -> bool:
     )
 
 
-def _session_sums(records: Sequence[TipRecord], statistic: str) -> np.ndarray:
+def _session_sums(
+    records: Sequence[TipRecord], terms: Sequence[Terms], statistic: str
+) -> np.ndarray:
     """Return numerator and denominator, (G, 2), of every session, or of every image of few."""
     unit = statistic[-2:]
-    records = [record for record in records if unit not in ('um', 'px') or record.unit == unit]
-    image_terms = [_terms(record).get(statistic, (0.0, 0.0)) for record in records]
+    scaled = [unit not in ('um', 'px') or record.unit == unit for record in records]
+    image_terms = [own.get(statistic, (0.0, 0.0)) for own in compress(terms, scaled)]
+    records = list(compress(records, scaled))
     if not any(denominator for _, denominator in image_terms):
         raise ValueError(f'no image has data for a ratio named {statistic!r}')
     names, groups = np.unique([record.session for record in records], return_inverse=True)
@@ -156,7 +183,16 @@ def _interval(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _terms(record: TipRecord) -> Terms:
+def _in_band(cnr: np.ndarray, band: str) -> np.ndarray:
+    low, high = CNR_BANDS[band]
+    return (cnr >= low) & ((cnr < high) | (high == np.inf))
+
+
+def _terms(record: TipRecord, band: str | None = None) -> Terms:
+    if band is not None:
+        counted = _in_band(record.cnr, band)
+        tips = _tip_terms(record.unit, known_count(record)[counted])
+        return tips | _open_terms(record, counted)
     return {
         **_tip_terms(record.unit, known_count(record)),
         **_open_terms(record),
@@ -178,11 +214,11 @@ def _tip_terms(unit: str, distances: np.ndarray) -> Terms:
     return terms
 
 
-def _open_terms(record: TipRecord) -> Terms:
-    """Terms of what the detector chose to report on one image."""
+def _open_terms(record: TipRecord, counted: np.ndarray | None = None) -> Terms:
+    """Terms of what the detector chose to report on one image, of all tips or of those counted."""
     terms = {}
     for radius in OPEN_RADII:
-        hits, n_pred, n_true = open_count(record, radius)
+        hits, n_pred, n_true = open_count(record, radius, counted)
         end = f'{radius}{record.unit}'
         terms[f'open/precision@{end}'] = (100.0 * hits, n_pred)
         terms[f'open/recall@{end}'] = (100.0 * hits, n_true)

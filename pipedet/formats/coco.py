@@ -31,18 +31,23 @@ def read_coco(path: PathLike, problems: list[AnnotationError] | None = None) -> 
     """Read the images in the file's order; those without annotations have no tips.
 
     The session is an image's `session`, else its `group`, else its `scene`. Of a category with a
-    keypoint named `tip` only that one counts, of another every keypoint; v = 0 is no tip. A faulty
-    entry raises; with `problems`, a list, it is added there instead and its image left out.
+    keypoint named `tip` only that one counts, of another every keypoint; v = 0 is no tip. Objects
+    of a category without keypoints, as somata in boxes, do not count. A faulty entry raises; with
+    `problems`, a list, it is added there instead and its image left out.
     """
     content = check(CocoFile, read_json(Path(path)), path)
     records = _read_images(path, content.images, problems)
     tips = {key: [] for key in records}
+    # Without a keypoint in the whole file its boxes may be the pipettes: then each is a fault.
+    has_keypoints = any(e.get('keypoints') for e in content.categories + content.annotations)
     for i, entry in enumerate(content.annotations):
         where = f'{path}: annotations[{i}]'
         key = entry.get('image_id')
         if not isinstance(key, (int, str)) or key not in records:
             error = AnnotationError(where, f'no image has id {key!r}; add it or drop this')
             raise_or_keep(error, problems)
+        elif has_keypoints and _is_other_object(entry, content.categories):
+            continue
         elif records[key] is not None:
             try:
                 annotation = check(CocoAnnotation, entry, where)
@@ -93,6 +98,12 @@ def _read_image(entry: dict[str, Any], where: str) -> ImageRecord:
         session=next((name for name in sessions if name is not None), None),
         where=where,
     )
+
+
+def _is_other_object(entry: dict[str, Any], categories: list[dict]) -> bool:
+    """Whether the annotation has no keypoints, and its category declares none."""
+    own = [each for each in categories if each.get('id') == entry.get('category_id')]
+    return bool(own) and not any(each.get('keypoints') for each in [entry, *own])
 
 
 def _keypoint_names(categories: list[dict], category_id: object) -> list | None:

@@ -1,6 +1,8 @@
 """The size of a pixel in micrometres, where a TIFF says it: OME-XML, ScanImage or ImageJ."""
 
+import logging
 import re
+from functools import cache
 from xml.etree import ElementTree  # nosec B405
 
 from tifffile import TiffPage
@@ -23,18 +25,40 @@ def is_plausible_pixel_size(size: PixelSize) -> bool:
 def read_pixel_size_um(path: PathLike) -> PixelSize | None:
     """Read the (x, y) size of a pixel in micrometres, None where the file does not say it credibly.
 
-    The resolution tags of a plain TIFF, PNG or JPEG are printing sizes and do not count.
+    An incredible size is logged as a warning, once a file. The resolution tags of a plain TIFF, PNG
+    or JPEG are printing sizes and do not count.
     """
     with reading(path) as path:
         if not is_tiff(path):
             return None
         with open_tiff(path) as tiff:
             page = tiff.pages.first
-            for read in (_from_ome, _from_scanimage, _from_imagej):
+            for field, read in (
+                ('OME PhysicalSizeX and PhysicalSizeY', _from_ome),
+                ('ScanImage imagingFovUm', _from_scanimage),
+                ('ImageJ XResolution and YResolution', _from_imagej),
+            ):
                 size = read(page)
+                if size is not None and not is_plausible_pixel_size(size):
+                    _warn_once(_doubt(path, field, size))
+                    return None
                 if size is not None:
-                    return size if is_plausible_pixel_size(size) else None
+                    return size
     return None
+
+
+def _doubt(path: PathLike, field: str, size: PixelSize) -> str:
+    low, high = PIXEL_SIZE_RANGE_UM
+    return (
+        f'{path}: no pixel size is taken from {field}: {size[0]:g} x {size[1]:g} um/pixel is not '
+        f'within {low} to {high}, a mistaken unit? Give the true one by --pixel-size-um, or as '
+        'pixel_size_um in the annotations'
+    )
+
+
+@cache  # several parts of one command may read the same file
+def _warn_once(message: str) -> None:
+    logging.getLogger(__name__).warning(message)
 
 
 def _from_ome(page: TiffPage) -> PixelSize | None:

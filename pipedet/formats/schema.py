@@ -56,6 +56,11 @@ def _count(value: object) -> int:
     return int(number)
 
 
+def _whole(value: object) -> object:
+    """A whole number that was written as a float, 2.0, as the integer it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def _pixel_size(value: object) -> PixelSize:
     """(x, y) micrometres, given as one number for both, as a pair, or as text of either."""
     sides = value.split() if isinstance(value, str) else value
@@ -142,7 +147,7 @@ class CocoKeypoint(Entry):
 
     x: Number
     y: Number
-    v: Annotated[int, Field(ge=0, le=2, strict=True)]
+    v: Annotated[int, Field(ge=0, le=2, strict=True), BeforeValidator(_whole)]
 
 
 class CocoFile(Entry):

@@ -174,6 +174,8 @@ class TipNet(TipDetector):
         answer: scale and shift of the log-odds that a whole answer is right, from a calibration.
     """
 
+    judges_answers = True
+
     def __init__(
         self,
         *,
@@ -254,9 +256,12 @@ class TipNet(TipDetector):
         return dict(novelty=self.novelty(outputs[1]), confidence=self._confidence(scores))
 
     def _confidence(self, scores: Tensor) -> Tensor:
-        """Return the chance (B,) that what stands by its score is a tip and nothing else is."""
-        stood_by = (scores >= self.score_threshold) & (scores > 0)
+        """Return the chance (B,) that what is answered of scores (B, K) is a tip, and no other."""
+        answered = self._best(scores)
+        stood_by = (answered >= self.score_threshold) & (answered > 0)
         whole = torch.where(stood_by, scores, 1 - scores).clamp(min=1e-6).prod(dim=1)
         scale, shift = self.answer
         chance = (scale * whole.logit(1e-6) + shift).sigmoid()
+        if self.most is not None and self.most <= scores.shape[1]:
+            return chance
         return chance * ~stood_by.all(dim=1)  # with no slot left nobody knows what else there is

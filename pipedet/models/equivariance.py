@@ -41,7 +41,7 @@ def _products() -> Tensor:
     )
 
 
-@lru_cache(maxsize=16)  # more than a network has kernel sides: `_mean` knows them by identity
+@lru_cache(maxsize=16)  # more than a network has kernel sides: `_free` knows them by identity
 def _spatial(side: int) -> Tensor:
     """Return what each element does to the cells of a kernel, (8, side^2, side^2)."""
     cells = torch.eye(side**2, device=_CPU).view(side**2, side, side)
@@ -132,16 +132,16 @@ def tie_conv(layer: nn.Conv2d | nn.ConvTranspose2d, before: Tensor, after: Tenso
     shape = layer.weight.shape  # of a transposed one the inputs come first
     actions = (before, after) if isinstance(layer, nn.ConvTranspose2d) else (after, before)
     rows, columns = (action.shape[1] for action in actions)
-    projection = _mean(*actions, _spatial(shape[-1]))
+    free = _free(*actions, _spatial(shape[-1]))
     # Of the variance of independent weights their means keep as little as is left free.
-    kept = (float(projection.trace()) / len(projection)) ** 0.5
+    kept = (free.shape[1] / len(free)) ** 0.5
 
     def project(weight: Tensor) -> Tensor:
-        nonlocal projection
-        projection = projection.to(weight)  # once, to where the weights are
+        nonlocal free
+        free = free.to(weight)  # once, to where the weights are
         blocks = weight.reshape(shape[0] // rows, rows, shape[1] // columns, columns, -1)
         blocks = blocks.transpose(1, 2)
-        flat = blocks.flatten(2) @ projection
+        flat = blocks.flatten(2) @ free @ free.T
         return flat.view(blocks.shape).transpose(1, 2).reshape(shape)
 
     layer.weight.copy_(project(layer.weight) / kept)
@@ -179,21 +179,28 @@ def _tie_norm(layer: nn.BatchNorm2d) -> None:
 
 @torch.no_grad()
 def _tie_vector(weight: Tensor, after: Tensor) -> None:
-    projection = _mean(after)
+    free = _free(after)
 
     def project(values: Tensor) -> Tensor:
-        nonlocal projection
-        projection = projection.to(values)
-        return (values.view(-1, len(projection)) @ projection).view(-1)
+        nonlocal free
+        free = free.to(values)
+        return (values.view(-1, len(free)) @ free @ free.T).view(-1)
 
     weight.copy_(project(weight))
     weight.register_hook(project)
 
 
 @lru_cache(maxsize=32)  # tensors are known by their identity: actions are constants
-def _mean(*actions: Tensor) -> Tensor:
-    """Return the mean over the group of what it does to a product of channels.
+def _free(*actions: Tensor) -> Tensor:
+    """Return an orthonormal basis of what the group leaves as it is, (cells, free cells).
 
-    It projects on what the group leaves as it is (the Reynolds operator).
+    Of a product of channels and cells. The mean over the group of what it does to them projects on
+    it (the Reynolds operator); an eighth of them is free, so that the way through the basis costs a
+    quarter of that matrix.
     """
-    return torch.stack([reduce(torch.kron, each) for each in zip(*actions, strict=True)]).mean(0)
+    mean = torch.stack([reduce(torch.kron, each) for each in zip(*actions, strict=True)]).mean(0)
+    # All actions trade cells, some with a change of sign: each column is one orbit, its first
+    # member stands for it, and a cell that some element turns into its negative has none.
+    touched = mean != 0
+    first = touched.float().argmax(dim=0) == torch.arange(len(mean), device=_CPU)
+    return nn.functional.normalize(mean[:, first & touched.any(dim=0)], dim=0)

@@ -79,9 +79,8 @@ def find_peaks(
     width = heatmap.shape[-1]
     log = heatmap.clamp(min=1e-8).log()
     around = F.pad(log, (1, 1, 1, 1), mode='replicate')
-    left, right = around[..., 1:-1, :-2], around[..., 1:-1, 2:]
-    above, below = around[..., :-2, 1:-1], around[..., 2:, 1:-1]
-    curve_x, curve_y = 2 * log - left - right, 2 * log - above - below
+    curve_x = 2 * log - around[..., 1:-1, :-2] - around[..., 1:-1, 2:]
+    curve_y = 2 * log - around[..., :-2, 1:-1] - around[..., 2:, 1:-1]
     highest = _highest_within(heatmap, radius)
     # On the border one neighbour is missing, so the curvature along the border decides alone.
     is_peak = (heatmap == highest) & (curve_x > 1e-4) & (curve_y > 1e-4) & heatmap.isfinite()
@@ -92,18 +91,13 @@ def find_peaks(
     is_peak &= order == _highest_within(order, radius)
     scores, cells = torch.where(is_peak, heatmap, 0).flatten(1).topk(max_tips)
 
-    def at(values: Tensor) -> Tensor:
-        return values.flatten(1).gather(1, cells)
-
     if refine == 'centroid':
         x, y = _centroids(heatmap, cells, radius)
     elif refine == 'none':
         x, y = cells % width, cells // width
     else:
-        shift_x = 0.5 * (at(right) - at(left)) / at(curve_x).clamp(min=1e-4)
-        shift_y = 0.5 * (at(below) - at(above)) / at(curve_y).clamp(min=1e-4)
-        x = cells % width + shift_x.clamp(-0.5, 0.5)
-        y = cells // width + shift_y.clamp(-0.5, 0.5)
+        x = cells % width + _to_top(log, -1, cells)
+        y = cells // width + _to_top(log, -2, cells)
     return (torch.stack([x, y], dim=-1) + 0.5) * stride - 0.5, scores
 
 
@@ -112,6 +106,24 @@ def _highest_within(values: Tensor, radius: int) -> Tensor:
     side = 2 * radius + 1
     rows = F.max_pool2d(values, (1, side), stride=1, padding=(0, radius))
     return F.max_pool2d(rows, (side, 1), stride=1, padding=(radius, 0))
+
+
+def _to_top(log: Tensor, axis: int, cells: Tensor) -> Tensor:
+    """Return how far, in cells along an axis, parabolas through flat `cells` (B, K) have their top.
+
+    Beyond the border the parabola through the last three cells goes on, as that of a Gaussian does.
+    """
+    cells_along = log.shape[axis]
+    beyond = [
+        3 * log.narrow(axis, edge, 1) - 3 * log.narrow(axis, next_, 1) + log.narrow(axis, third, 1)
+        for edge, next_, third in ((0, 1, 2), (cells_along - 1, cells_along - 2, cells_along - 3))
+    ]
+    around = torch.cat([beyond[0], log, beyond[1]], dim=axis)
+    before, after = (
+        around.narrow(axis, start, cells_along).flatten(1).gather(1, cells) for start in (0, 2)
+    )
+    curve = 2 * log.flatten(1).gather(1, cells) - before - after
+    return (0.5 * (after - before) / curve.clamp(min=1e-4)).clamp(-0.5, 0.5)
 
 
 def _centroids(heatmap: Tensor, cells: Tensor, radius: int) -> tuple[Tensor, Tensor]:

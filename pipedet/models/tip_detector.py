@@ -7,6 +7,7 @@ same of an image, if by another way: as a mean over its views, or of the places 
 from abc import abstractmethod
 from typing import Any
 
+import torch
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
@@ -25,14 +26,18 @@ class TipDetector(StagedModel):
 
     Attributes:
         draws_maps: whether its outputs are one tensor of maps, which may be averaged over copies.
+        judges_answers: whether it says with what `confidence` a whole answer is right.
+        most: how many tips an image can hold, None where nobody knows: the others are dropped.
     """
 
     draws_maps = False
+    judges_answers = False
 
     def __init__(self, *, enhancer: dict | None, score_threshold: float) -> None:
         super().__init__(data_preprocessor=TipPreprocessor())
         self.enhancer = None if enhancer is None else MODELS.build(enhancer)
         self.score_threshold = score_threshold
+        self.most: int | None = None
 
     @abstractmethod
     def _forward(self, inputs: Tensor) -> tuple | Tensor:
@@ -73,7 +78,8 @@ class TipDetector(StagedModel):
         points, scores, *fields = self._candidates(outputs, inputs.shape[-2:])
         scores = _inside(points, scores, [shape] * len(inputs))
         more = fields[0] if fields else {}
-        return dict(points=points, scores=scores) | more | self._remarks(outputs, scores)
+        remarks = self._remarks(outputs, scores)
+        return dict(points=points, scores=self._best(scores)) | more | remarks
 
     def read(self, inputs: Tensor, tips: list[InstanceData] | None = None) -> tuple[Tensor, Tensor]:
         """Return candidates (B, K, 2) in input pixels and scores (B, K); 0 is no candidate.
@@ -133,7 +139,7 @@ class TipDetector(StagedModel):
         return self._forward(enhanced)
 
     def _remarks(self, outputs: tuple | Tensor, scores: Tensor) -> dict[str, Tensor]:
-        """Return what outputs and scores (B, K) say of whole images, (B,) by name."""
+        """Return what outputs and all scores (B, K) say of whole images, (B,) by name."""
         return {}
 
     def _annotate(
@@ -166,12 +172,20 @@ class TipDetector(StagedModel):
             return self.predict(inputs, data_samples)
         return self._forward(self._enhance(inputs, None)[0])
 
+    def _best(self, scores: Tensor) -> Tensor:
+        """Return scores (B, K), 0 but for those of the `most` best."""
+        if self.most is None or self.most >= scores.shape[1]:
+            return scores
+        best, places = scores.topk(self.most, dim=1)
+        return torch.zeros_like(scores).scatter(1, places, best)
+
     def _fill_in(
         self, data_samples: list[TipDataSample], outputs: tuple | Tensor, size: tuple[int, int]
     ) -> list[TipDataSample]:
         points, scores, *fields = self._candidates(outputs, size)
         scores = _inside(points, scores, [sample.img_shape for sample in data_samples])
         self._annotate(data_samples, outputs, scores)
+        scores = self._best(scores)
         more = fields[0] if fields else {}
         for i, (sample, s) in enumerate(zip(data_samples, scores, strict=True)):
             kept = s > 0

@@ -12,7 +12,14 @@ from pathlib import Path
 import numpy as np
 
 from pipedet.runtime.frames import extend, normalise, warp
-from pipedet.runtime.tips import Tips, no_answer, why_unlike, why_unusable
+from pipedet.runtime.tips import (
+    Tips,
+    check_share,
+    no_answer,
+    why_unlike,
+    why_unsure,
+    why_unusable,
+)
 
 META = 'pipedet'  # key of what the file says of itself, as JSON
 
@@ -23,14 +30,18 @@ class TipSession:
     Args:
         path: the .onnx file.
         threads: of ONNX Runtime; None for all cores.
+        min_confidence: a frame whose answer has less `confidence` is not answered.
 
     Raises:
         FileNotFoundError: there is no such file.
         ImportError: ONNX Runtime is not installed; it says how to.
-        ValueError: the file is no detector that `pipedet export` wrote.
+        ValueError: the file is no detector that `pipedet export` wrote, or a confidence is asked of
+            one that knows none.
     """
 
-    def __init__(self, path: str | Path, threads: int | None = None) -> None:
+    def __init__(
+        self, path: str | Path, threads: int | None = None, *, min_confidence: float | None = None
+    ) -> None:
         try:
             import onnxruntime
         except ImportError as error:
@@ -46,6 +57,9 @@ class TipSession:
         except Exception as error:  # ONNX Runtime's own kinds share no other base
             raise ValueError(f'{path} cannot be loaded: {error}') from error
         self.names = [output.name for output in self.network.get_outputs()]
+        if min_confidence is not None and 'confidence' not in self.names:
+            raise ValueError(f'min_confidence: {path} says of no answer how sure it is')
+        self.min_confidence = min_confidence and check_share(min_confidence, 'min_confidence')
         notes = self.network.get_modelmeta().custom_metadata_map
         if META not in notes:
             raise ValueError(f"{path} was not written by 'pipedet export'")
@@ -76,10 +90,11 @@ class TipSession:
             return no_answer(unusable, self.pixel_size_um)
         outputs = self.network.run(None, {'image': self._input(frame)[None, None]})
         found = {name: value[0] for name, value in zip(self.names, outputs, strict=True)}
-        reason = why_unlike(float(found.pop('novelty', 0.0)))
+        unlike = why_unlike(float(found.pop('novelty', 0.0)))
         confidence = found.pop('confidence', None)
-        tips = self._tips(reason, **found)
-        tips.confidence = None if reason or confidence is None else float(confidence)
+        confidence = None if unlike or confidence is None else float(confidence)
+        tips = self._tips(unlike or why_unsure(confidence, self.min_confidence), **found)
+        tips.confidence = confidence
         return tips
 
     def _input(self, frame: np.ndarray) -> np.ndarray:

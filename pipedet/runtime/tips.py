@@ -18,7 +18,8 @@ class Tips:
         z_um: (N,) heights above the focus, or None.
         kind: (N,) numbers of the kinds that a CenterNet tells apart, or None.
         confidence: the chance that these are all the tips, each closer than 10 um, and nothing else
-            is among them; None if the model does not say.
+            is among them; where too little of it is why there are none, of those held back. None if
+            the model does not say.
         abstained: why no answer is given, or None where one is. No tips without it means that there
             are none.
     """
@@ -71,3 +72,21 @@ def why_unlike(novelty: float) -> str | None:
     if novelty > 1:
         return f'the image is unlike those trained on (novelty {novelty:.1f}; up to 1 is known)'
     return None
+
+
+def why_unsure(confidence: float | None, least: float | None) -> str | None:
+    """Say why an answer of that confidence is held back where `least` is asked for, or None."""
+    if least is not None and confidence is not None and confidence < least:
+        return f'the confidence is {confidence:.2f}, below the {least:g} asked for'
+    return None
+
+
+def check_share(value: float, name: str) -> float:
+    """Return a threshold of scores or confidences, of which each is a chance.
+
+    Raises:
+        ValueError: it is none; `name` says whose.
+    """
+    if not 0 <= value <= 1:
+        raise ValueError(f'{name}: between 0 and 1, not {value}')
+    return value

@@ -13,7 +13,9 @@ linear and may do better; one that has to search the frame and guess the shape w
 
 from collections.abc import Iterable
 
+import numpy as np
 import torch
+from scipy.stats import norm
 from torch import Tensor
 
 from pipedet.synthesis.limits import PARAMETERS, marginal, slope
@@ -67,6 +69,24 @@ def detectability(scene: Scene, k: int, spectrum: Tensor) -> float:
     with_it, without = (render(s)[0].double().clamp(min=_DARKEST) for s in both)
     change = (with_it / without).log()
     return float((change * _whitened(change, scene, with_it, spectrum)).sum().sqrt())
+
+
+def found_among(d_prime: np.ndarray, places: float) -> np.ndarray:
+    """Return how probably that observer, told the shape, finds a pipette in a frame to be searched.
+
+    Its answer where the pipette is, normal about d', has to be above those at all other places,
+    independent and normal about 0 (forced choice; Green and Swets 1966, ch. 2).
+
+    Args:
+        d_prime: of pipettes, (N,).
+        places: other places and directions that count as independent.
+
+    Returns:
+        (N,) in [0, 1].
+    """
+    noise = np.linspace(-8, 8, 1601)
+    highest = np.exp(places * norm.logcdf(np.asarray(d_prime)[:, None] + noise))
+    return np.trapezoid(norm.pdf(noise) * highest, noise)
 
 
 def cramer_rao_in_clutter(scene: Scene, k: int, spectrum: Tensor) -> float:

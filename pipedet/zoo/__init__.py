@@ -27,8 +27,13 @@ def weights_of(name: str) -> Path:
     return HERE / name / WEIGHTS if name in names() else Path(name)
 
 
-def load_model(name: str, device: str = 'cpu') -> TipLocaliser:
+def load_model(name: str, device: str = 'cpu', **rules: float | None) -> TipLocaliser:
     """Return a model of the zoo.
+
+    Args:
+        name: of the model.
+        device: 'cpu' or 'cuda'.
+        rules: `max_tips`, `threshold` and `min_confidence` of `TipLocaliser`.
 
     Raises:
         ValueError: there is none of this name; it says which there are.
@@ -36,7 +41,8 @@ def load_model(name: str, device: str = 'cpu') -> TipLocaliser:
     if name not in names():
         raise ValueError(f'no model named {name!r} comes with pipedet; there are {names()}')
     folder = HERE / name
-    return TipLocaliser(Config(json.loads((folder / CONFIG).read_text())), folder / WEIGHTS, device)
+    config = Config(json.loads((folder / CONFIG).read_text()))
+    return TipLocaliser(config, folder / WEIGHTS, device, **rules)
 
 
 def test_config(name: str) -> Config:
