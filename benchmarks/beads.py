@@ -21,9 +21,8 @@ from tables import rewrite
 
 from pipedet.commands.common import device_name
 from pipedet.commands.members import MEMBERS
-from pipedet.commands.train import RECORD
 from pipedet.datasets import BeadMicrographs
-from pipedet.engine.checkpoint import WEIGHTS, load_weights
+from pipedet.engine.checkpoint import RECORD, WEIGHTS, load_weights
 from pipedet.engine.cpu import tune_cpu
 from pipedet.evaluation import KindMetric
 from pipedet.models.tip_detector import TipDetector, build_detector

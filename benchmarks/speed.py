@@ -125,6 +125,6 @@ def to_markdown(result: dict) -> str:
 if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--rounds', type=int, default=3)
-    parser.add_argument('--runs', type=int, default=300, help='in each [%(default)s]')
+    parser.add_argument('--runs', type=int, default=200, help='in each [%(default)s]')
     args = parser.parse_args()
     main(args.rounds, args.runs)

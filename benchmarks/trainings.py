@@ -8,8 +8,8 @@ from mmengine.config import Config
 from pipedet import zoo
 from pipedet.commands.common import device_name
 from pipedet.commands.members import MEMBERS
-from pipedet.commands.train import DATA, RECORD
-from pipedet.engine.checkpoint import checkpoints, load_checkpoint
+from pipedet.commands.train import DATA
+from pipedet.engine.checkpoint import RECORD, checkpoints, load_checkpoint
 
 HERE = Path(__file__).parent
 

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from pipedet.apis import TipLocaliser
 from pipedet.cli import main
+from pipedet.commands.common import datasets_of, set_in_images
 from pipedet.engine.checkpoint import save_weights
 
 ROOT = Path(__file__).parent.parent
@@ -182,6 +183,16 @@ def test_test_reads_a_folder_of_labelled_images(run_folder, tmp_path):
     )  # fmt: skip
     overall = json.loads((out / 'metrics.json').read_text())['overall']
     assert overall['images'] == 3 and overall['tips'] == 3
+
+
+def test_strict_is_for_configs_that_read_labelled_images(tmp_path):
+    for verb in ('train', 'test'):
+        with pytest.raises(SystemExit, match='--strict'):
+            main([verb, str(TINY), '--work-dir', str(tmp_path), '--strict'])
+    config = Config.fromfile(TINY.parents[1] / 'labelled.py')
+    datasets = datasets_of(config)
+    assert set_in_images(datasets, dict(strict=True)) == 3
+    assert datasets[0].sets[1].strict and datasets[2].strict and 'strict' not in datasets[0].sets[0]
 
 
 def test_the_localiser_answers_in_both_units_and_refuses_nonsense(run_folder):

@@ -8,7 +8,7 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 
-from pipedet.commands.train import _datasets, _point_at
+from pipedet.commands.common import datasets_of, set_in_images
 from pipedet.registry import DATASETS, HOOKS, METRICS, MODELS
 
 ROOT = Path(__file__).parent.parent / 'configs'
@@ -111,7 +111,7 @@ def test_a_part_can_be_named_by_a_string():
 def test_images_of_ones_own_take_the_place_of_those_of_a_config():
     config = Config.fromfile(ROOT / 'labelled.py')
     own = dict(type='pipedet.PipetteImages', root='mine', annotations='tips.csv')
-    assert _point_at(_datasets(config), own) == 3
+    assert set_in_images(datasets_of(config), own) == 3
     sets = (
         config.train_dataloader.dataset.sets[1],
         config.val_dataloader.dataset,
@@ -119,7 +119,7 @@ def test_images_of_ones_own_take_the_place_of_those_of_a_config():
     )
     assert all(s.root == 'mine' and s.annotations == 'tips.csv' for s in sets)
     assert [s.split for s in sets] == ['train', 'val', 'test']
-    assert _point_at(_datasets(Config.fromfile(ROOT / 'quickstart.py')), own) == 0
+    assert set_in_images(datasets_of(Config.fromfile(ROOT / 'quickstart.py')), own) == 0
 
 
 def statements(path):

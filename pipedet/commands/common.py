@@ -5,14 +5,17 @@ import logging
 import os
 import subprocess  # nosec B404
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.config import Config, DictAction
 
 from pipedet.apis import TipLocaliser
+from pipedet.datasets import PipetteImages
 from pipedet.engine import TipRunner
 from pipedet.engine.checkpoint import WEIGHTS
 from pipedet.engine.cpu import tune_cpu
+from pipedet.registry import DATASETS, MODELS
 from pipedet.zoo import load_model
 
 
@@ -51,6 +54,31 @@ def labelled_images(args: argparse.Namespace) -> dict:
         subset=args.data.resolve().name,
         seed=0,
     )
+
+
+def same_type(part: dict) -> dict:
+    """Return a part's config with its class itself: a class has several names to call it by."""
+    kind = part['type']
+    return dict(
+        part, type=(MODELS.get(kind) or DATASETS.get(kind)) if isinstance(kind, str) else kind
+    )
+
+
+def datasets_of(config: Config) -> list[dict]:
+    """Return what a config trains, validates and tests on."""
+    return [config[f'{use}_dataloader'].dataset for use in ('train', 'val', 'test')]
+
+
+def set_in_images(part: Any, values: dict) -> int:
+    """Set fields of every `PipetteImages` in a part of a config; return how many there are."""
+    if isinstance(part, list | tuple):
+        return sum(set_in_images(item, values) for item in part)
+    if not isinstance(part, dict):
+        return 0
+    if 'type' in part and same_type(part)['type'] is PipetteImages:
+        part.update(values)
+        return 1
+    return sum(set_in_images(value, values) for value in part.values())
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:

@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add('--leave-out', choices=('session', 'image'), default='session', help='[%(default)s]')
     add('--folds', type=int, help='leave out several at a time, in so many folds [one at a time]')
     add('--seeds', type=int, nargs='+', default=[0], help='to train each fold with [0]')
-    add('--budget', metavar='T', help='train for at most T each time, such as 10m')
+    add('--budget', metavar='T', help='train for about T each time, such as 10m')
 
 
 def run(args: argparse.Namespace) -> None:

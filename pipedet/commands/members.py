@@ -5,7 +5,8 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from pipedet.commands.train import DATA, RECORD
+from pipedet.commands.train import DATA
+from pipedet.engine.checkpoint import RECORD
 
 MEMBERS = 'members.json'  # what each run says of its training
 

@@ -18,8 +18,8 @@ from torch.utils.data import DataLoader
 
 from pipedet.commands.calibrate import BATCH, CALIBRATION, stream_like
 from pipedet.commands.members import keep_records, shared_config
-from pipedet.commands.train import RECORD
 from pipedet.engine.checkpoint import (
+    RECORD,
     WEIGHTS,
     load_grown,
     load_weights,

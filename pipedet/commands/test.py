@@ -17,6 +17,7 @@ from pipedet.commands.common import (
     device_name,
     labelled_images,
     load_config,
+    set_in_images,
 )
 from pipedet.engine import TipRunner
 from pipedet.engine.checkpoint import WEIGHTS, load_weights
@@ -42,8 +43,10 @@ def run(args: argparse.Namespace) -> None:
         if 'predict_pipeline' not in config:
             raise ValueError(f'{args.config} finds no tips: --data is for localisers')
         config.test_dataloader.dataset = dict(
-            labelled_images(args), pipeline=config.predict_pipeline, strict=args.strict
+            labelled_images(args), pipeline=config.predict_pipeline
         )
+    if args.strict and not set_in_images(config.test_dataloader.dataset, dict(strict=True)):
+        raise ValueError(f'{args.config} reads no labelled images: --strict is for those')
     runner = build_runner(config)
     folder = Path(config.work_dir)
     checkpoint = args.checkpoint or weights

@@ -5,7 +5,6 @@ import csv
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 from mmengine.config import Config
 from mmengine.dist import broadcast_object_list, get_world_size, is_main_process
@@ -17,19 +16,20 @@ from pipedet.commands.common import (
     add_config_arguments,
     add_data_arguments,
     build_runner,
+    datasets_of,
     device_name,
     labelled_images,
     load_config,
+    same_type,
+    set_in_images,
 )
 from pipedet.commands.start import begin_with_weights, give_teacher
 from pipedet.commands.test import run_test
-from pipedet.datasets import PipetteImages
 from pipedet.engine import TipRunner
 from pipedet.engine.budget import describe_plan, draw_kept, parse_duration, plan
 from pipedet.engine.checkpoint import RECORD, WEIGHTS, checkpoints, save_weights
 from pipedet.engine.loops import iteration_seed
 from pipedet.models.parts import count_parameters, unwrap
-from pipedet.registry import DATASETS, MODELS
 from pipedet.visualization import plot_curves
 
 DATA = 'data.json'  # what it was trained, validated and tested on
@@ -49,14 +49,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='shorten the training to about T, such as 10m or 2h; testing comes after that',
     )
     add_data_arguments(parser, 'for a config that reads labelled images', required=False)
+    parser.add_argument(
+        '--strict', action='store_true', help='stop at bad labelled images, do not leave them out'
+    )
     parser.add_argument('--no-test', action='store_true', help='leave the test to another day')
 
 
 def run(args: argparse.Namespace) -> None:
     """Train what comes first, where the config names it, then the config itself; then test."""
     config = load_config(args)
-    if args.data is not None and not _point_at(_datasets(config), labelled_images(args)):
+    datasets = datasets_of(config)
+    if args.data is not None and not set_in_images(datasets, labelled_images(args)):
         raise ValueError(f'{args.config} reads no labelled images: --data is for labelled.py')
+    if args.strict and not set_in_images(datasets, dict(strict=True)):
+        raise ValueError(f'{args.config} reads no labelled images: --strict is for those')
     _refuse_to_lose(Path(config.work_dir), args.resume)
     first = config.get('first')
     if first is None:
@@ -67,22 +73,6 @@ def run(args: argparse.Namespace) -> None:
         prepare_seeds(config, args.seed)  # a fault in these should not wait for the first training
         weights = _train_first(config, args)
         train(config, args, args.budget and args.budget * (1 - first.share), weights)
-
-
-def _datasets(config: Config) -> list[dict]:
-    return [config[f'{use}_dataloader'].dataset for use in ('train', 'val', 'test')]
-
-
-def _point_at(part: Any, images: dict) -> int:
-    """Let every `PipetteImages` in a part of a config read `images`; return how many there are."""
-    if isinstance(part, list | tuple):
-        return sum(_point_at(item, images) for item in part)
-    if not isinstance(part, dict):
-        return 0
-    if 'type' in part and _same_type(part)['type'] is PipetteImages:
-        part.update(images)
-        return 1
-    return sum(_point_at(value, images) for value in part.values())
 
 
 def _train_first(config: Config, args: argparse.Namespace) -> Path:
@@ -98,7 +88,7 @@ def _train_first(config: Config, args: argparse.Namespace) -> Path:
     part = config.model
     for name in first.part.split('.'):
         part = part[name]
-    if _same_type(part) != _same_type(own.model.generator):
+    if same_type(part) != same_type(own.model.generator):
         raise ValueError(
             f'model.{first.part} is another network than {path} trains: {dict(part)} against '
             f'{dict(own.model.generator)}'
@@ -109,14 +99,6 @@ def _train_first(config: Config, args: argparse.Namespace) -> Path:
     )
     train(own, args, args.budget and args.budget * first.share)
     return weights
-
-
-def _same_type(part: dict) -> dict:
-    """Return a part's config with its class itself: a class has several names to call it by."""
-    kind = part['type']
-    return dict(
-        part, type=(MODELS.get(kind) or DATASETS.get(kind)) if isinstance(kind, str) else kind
-    )
 
 
 def _refuse_to_lose(folder: Path, resume: bool) -> None:

@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     help_text = "KEY=LOW:HIGH, KEY=LOW:HIGH:log, 'KEY=a|b|c'; integers where both ends are"
     parser.add_argument('--search', nargs='+', required=True, metavar='KEY=VALUES', help=help_text)
     parser.add_argument('--rounds', type=int, default=20, help='to be finished in all [20]')
-    parser.add_argument('--budget', metavar='T', help='train each round for at most T, such as 5m')
+    parser.add_argument('--budget', metavar='T', help='train each round for about T, such as 5m')
     parser.add_argument('--metric', default='tip/acc@5um', help='of the validation [%(default)s]')
     parser.add_argument('--study', help='name of the search in its storage [NAME OF CONFIG]')
     parser.add_argument('--storage', help='database URL [sqlite:///RUN FOLDER/tune.db]')
