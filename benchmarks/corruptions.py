@@ -27,7 +27,7 @@ from pipedet.commands.common import device_name
 from pipedet.datasets import CorruptedPipettes, FrozenPipettes, TipDataset
 from pipedet.engine.checkpoint import load_weights
 from pipedet.engine.cpu import tune_cpu
-from pipedet.evaluation import TipRecord, is_right, summarise
+from pipedet.evaluation import TipRecord, is_right, open_count, summarise
 from pipedet.evaluation.metrics import to_record
 from pipedet.models.tip_detector import TipDetector, build_detector
 from pipedet.runtime.tips import why_unusable
@@ -103,7 +103,6 @@ class Answer(NamedTuple):
     """What a model said of one image; a model that knows no confidence is always sure."""
 
     record: TipRecord
-    abstained: bool
     confidence: float
 
 
@@ -114,7 +113,6 @@ def predict(model: TipDetector, dataset) -> list[Answer]:
     return [
         Answer(
             to_record(sample.to_dict()),
-            abstained=sample.get('novelty', 0.0) > 1,
             confidence=sample.get('confidence', 1.0),
         )
         for sample in samples
@@ -123,7 +121,7 @@ def predict(model: TipDetector, dataset) -> list[Answer]:
 
 def judge(answers: list[Answer]) -> dict:
     """Return accuracy by the known count, and shares of images by what the answer was like, %."""
-    given = [answer for answer in answers if not answer.abstained]
+    given = [answer for answer in answers if not answer.record.abstained]
     wrong = [answer for answer in given if not is_right(answer.record, WRONG_UM)]
     return dict(
         accuracy=summarise([answer.record for answer in answers])['tip/acc@5um'],
@@ -135,7 +133,7 @@ def judge(answers: list[Answer]) -> dict:
         },
         abstained=100.0 * (len(answers) - len(given)) / len(answers),
         # What is not answered is not trusted.
-        confidence=float(np.mean([0 if a.abstained else a.confidence for a in answers])),
+        confidence=float(np.mean([0 if a.record.abstained else a.confidence for a in answers])),
     )
 
 
@@ -170,10 +168,7 @@ def false_tips(model: TipDetector, pipeline: list, count: int) -> dict:
         # What the package does not show to any network is not answered.
         shown = [image for image in images if why_unusable(image) is None]
         answers = predict(model, _Frames(shown, pipeline)) if shown else []
-        wrong = sum(
-            (not answer.abstained) and (answer.record.scores >= answer.record.score_threshold).any()
-            for answer in answers
-        )
+        wrong = sum(open_count(answer.record, WRONG_UM)[1] > 0 for answer in answers)
         found[kind] = 100.0 * float(wrong) / count
     found['all'] = float(np.mean(list(found.values())))
     # Rule of three and its kin: what the share may be, one-sided 95 % (Clopper and Pearson 1934).

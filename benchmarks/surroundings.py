@@ -211,7 +211,7 @@ def measure(answers: list, records: list[TipRecord], bare: list) -> dict:
         all={key: everything[key] for key in (*KEYS, *CHOICE)},
         calibration_error=calibration.calibration_error(judged.scores, judged.correct),
         coverage=calibration.coverage(judged),
-        unfamiliar=100.0 * sum(sample.novelty > 1 for sample in answers) / len(answers),
+        unfamiliar=100.0 * sum(record.abstained for record in records) / len(answers),
         ghosts=summarise([to_record(sample.to_dict()) for sample in bare])['open/ghosts_per_image'],
     )
 

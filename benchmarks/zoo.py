@@ -30,7 +30,7 @@ from pipedet.engine.checkpoint import WEIGHTS, load_weights
 from pipedet.engine.cpu import tune_cpu
 from pipedet.evaluation import bootstrap, by_cnr, by_count, calibration, intervals, summarise
 from pipedet.evaluation.metrics import to_record
-from pipedet.evaluation.protocols import known_count_scored
+from pipedet.evaluation.protocols import TipRecord, known_count_scored, open_count
 from pipedet.evaluation.summary import FOUND
 from pipedet.models.parts import count_parameters
 from pipedet.models.tip_detector import build_detector
@@ -62,10 +62,10 @@ def main(name: str, run: Path | None, real: list[Path], scenes: int) -> None:
     model = build_detector(config.model)
     load_weights(weights, model)
     model.to(memory_format=torch.channels_last).eval()
-    predicted = {
-        kind: predictions(model, dataset)
-        for kind, dataset in _datasets(config.predict_pipeline, real, scenes).items()
-    }
+    datasets = _datasets(config.predict_pipeline, real, scenes)
+    if run is None:
+        _refuse_to_forget(before['sets'], datasets)
+    predicted = {kind: predictions(model, dataset) for kind, dataset in datasets.items()}
     found = dict(
         name=name,
         parameters=count_parameters(model),
@@ -85,6 +85,12 @@ def main(name: str, run: Path | None, real: list[Path], scenes: int) -> None:
     if name == DEFAULT:
         rewrite(HERE.parent / 'README.md', 'model', summary_of(found))
     print(card_of(found))
+
+
+def _refuse_to_forget(measured: dict, datasets: dict) -> None:
+    missing = [kind for kind in measured if kind.split(',')[0] not in datasets]
+    if missing:
+        raise ValueError(f'measured before, and not now: {missing}; give their folders by --real')
 
 
 def _ship(config: Config, weights: Path, folder: Path) -> None:
@@ -159,8 +165,9 @@ def _measure(samples: list) -> dict:
     summary = summarise(records)
     found = {key: summary[key] for key in (*KEYS, *OPEN) if key in summary}
     found['images'] = len(records)
-    found['abstained'] = 100.0 * sum(s.novelty > 1 for s in samples) / len(samples)
-    found['answers'] = sum(int((r.scores >= r.score_threshold).sum()) for r in records)
+    found['abstained'] = 100.0 * sum(record.abstained for record in records) / len(records)
+    found['answers'] = sum(open_count(record, FOUND)[1] for record in records)
+    found['count_right'] = summary['open/count_acc']
     if 'tip/acc@5um' in summary:
         found['interval@5um'] = bootstrap(records, 'tip/acc@5um')
     if any(r.cnr is not None for r in records):
@@ -176,22 +183,7 @@ def _measure(samples: list) -> dict:
         found['calibration_error'] = calibration.calibration_error(judged.scores, judged.correct)
         found['coverage'] = calibration.coverage(judged)
     if scaled:
-        surety, right = calibration.judge_answers(scaled)
-        surety = [0.0 if s.novelty > 1 else own for s, own in zip(scaled, surety, strict=True)]
-        counts = [(r.scores >= r.score_threshold).sum() == len(r.true) for r in records]
-        found['count_right'] = 100.0 * float(np.mean(counts))
-        found['right'] = 100.0 * sum(right) / len(right)
-        surest = np.argsort(-np.array(surety), kind='stable')[: round(SURE * len(surety))]
-        own = summarise([to_record(scaled[i].to_dict()) for i in surest])
-        if 'tip/acc@5um' in own:
-            found['surest/acc@5um'] = own['tip/acc@5um']
-        found['surest_tips/acc@5um'] = _surest_tips(scaled)
-        found['doubt_area'] = calibration.risk_coverage_area(surety, right)
-        # What there would be without it: the best score, which speaks of one tip alone.
-        best = [float(s.pred_tips.scores.max()) if len(s.pred_tips) else 0.0 for s in scaled]
-        found['doubt_area_of_best_score'] = calibration.risk_coverage_area(best, right)
-        found['sure'] = {f'{level:g}': _sure(surety, right, level) for level in RELIED_ON}
-        found['confidence_error'] = calibration.calibration_error(surety, right)
+        found |= _whole_answers(scaled)
     turned = np.concatenate([_turned(sample) for sample in scaled] or [[]])
     if len(turned):
         found['direction_error_deg'] = np.percentile(turned, [50, 90]).tolist()
@@ -203,20 +195,43 @@ def _measure(samples: list) -> dict:
     return found
 
 
-def _sure(surety: list[float], right: list[bool], level: float) -> dict:
-    """Return which images are answered where so much confidence is asked for, and wrongly, in %."""
-    chosen, wrong = np.array(surety) >= level, ~np.array(right)
-    silent = int((chosen & wrong).sum())
-    return dict(
-        answered=100.0 * float(chosen.mean()),
-        silent=100.0 * silent / len(wrong),
-        silent_at_most=100.0 * float(beta.ppf(0.95, silent + 1, len(wrong) - silent)),
+def _whole_answers(samples: list) -> dict:
+    """Return how many answers to whole images are right, and what their confidence tells of it."""
+    records = [to_record(sample.to_dict()) for sample in samples]
+    given = np.array([not record.abstained for record in records])
+    confidence, right = map(np.array, calibration.judge_answers(samples))
+    # What there would be without it: the best score, which speaks of one tip alone.
+    best = [float(s.pred_tips.scores.max()) if len(s.pred_tips) else 0.0 for s in samples]
+    # Of what is not answered one is least sure.
+    confidence, best = (np.where(given, own, 0.0) for own in (confidence, best))
+    surest = np.argsort(-confidence, kind='stable')[: round(SURE * len(records))]
+    of_surest = summarise([records[i] for i in surest])
+    found = {'surest_tips/acc@5um': _surest_tips(records)}
+    if 'tip/acc@5um' in of_surest:
+        found['surest/acc@5um'] = of_surest['tip/acc@5um']
+    return found | dict(
+        right=100.0 * float(right.mean()),
+        doubt_area=calibration.risk_coverage_area(confidence, right),
+        doubt_area_of_best_score=calibration.risk_coverage_area(best, right),
+        confidence_error=calibration.calibration_error(confidence[given], right[given]),
+        sure={f'{least:g}': _sure(given & (confidence >= least), right) for least in RELIED_ON},
     )
 
 
-def _surest_tips(samples: list) -> float | None:
+def _sure(answered: np.ndarray, right: np.ndarray) -> dict:
+    """Return which images are answered, and wrongly, % of all, with a one-sided 95 % bound."""
+    silent, count = int((answered & ~right).sum()), len(right)
+    return dict(
+        answered=100.0 * float(answered.mean()),
+        silent=100.0 * silent / count,
+        # Clopper and Pearson 1934.
+        silent_at_most=100.0 * float(beta.ppf(0.95, silent + 1, max(count - silent, 1e-9))),
+    )
+
+
+def _surest_tips(records: list[TipRecord]) -> float | None:
     """Return the share in % within 5 um of the tips found with the best scores, told how many."""
-    pairs = [known_count_scored(to_record(sample.to_dict())) for sample in samples]
+    pairs = [known_count_scored(record) for record in records]
     away, scores = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
     surest = np.argsort(-scores, kind='stable')[: round(SURE * len(scores))]
     return 100.0 * float((away[surest] < calibration.RADIUS_UM).mean()) if len(surest) else None

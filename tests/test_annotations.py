@@ -83,6 +83,13 @@ CATEGORIES = [
 ]
 
 
+def test_a_pipette_without_its_tip_is_a_fault_where_others_have_theirs(tmp_path):
+    box = dict(id=2, image_id=1, category_id=0, bbox=[1, 2, 3, 4])
+    path = coco(tmp_path, annotations=[keypoints(1, 2, 2), box], categories=[dict(id=0, name='p')])
+    with pytest.raises(AnnotationError, match='keypoints'):
+        read_coco(path)
+
+
 @pytest.mark.parametrize('empty', [{}, dict(keypoints=[]), dict(keypoints=None)])
 @pytest.mark.parametrize('category', [1, 2])
 def test_coco_boxes_of_other_objects_cost_nothing(tmp_path, category, empty):

@@ -304,6 +304,9 @@ def test_where_no_label_is_left_the_images_are_no_negatives(root):
     (root / 'tips.csv').write_text('\n'.join(['image,x,y', *rows]))
     with pytest.raises(DatasetError, match='elsewhere/0.png'):
         build(root)
+    (root / 'tips.csv').write_text('image,x,y\ns0/0.png,"1,5",5\n')
+    with pytest.raises(DatasetError, match='1,5'):
+        build(root)
 
 
 def test_nothing_left_is_an_error(tmp_path):

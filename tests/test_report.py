@@ -67,7 +67,7 @@ def test_tables_never_mix_protocols_or_units(tmp_path):
     assert text.startswith('# Our model\n\n- seed: 3\n')
     assert 'failed on 1 of 24 images' in text
     headers = [line for line in text.splitlines() if line.startswith('| subset')]
-    assert len(headers) == 8  # (three known-count tables and an open-count one) in um, then in px
+    assert len(headers) == 10  # (three known-count tables, two open-count ones) in um, then in px
     for header in headers:
         assert ('acc@' in header) != ('recall@' in header)
         assert (' um' in header) != (' px' in header)
@@ -90,11 +90,13 @@ def test_table_of_a_known_case(tmp_path):
         cnr=[0.5, 3],
     )
     text = write_report([record], tmp_path, 'T', {})
-    row = '| vivo | 1 | 2 | 50.0 [50.0, 50.0] | 100.0 [20.7, 100.0] | 100.0 [20.7, 100.0] '
-    assert row + '| 2.00 [2.00, 2.00] | 2.00 [2.00, 2.00] | 2.00 | 0.0 |' in text
-    assert '| vivo | 0.3-1 | 1 | 0.0 | 100.0 | 100.0 | 4.00 | 4.00 | 4.00 | 0.0 |' in text
-    assert '| vivo | 2 | 1 | 2 | 50.0 | 100.0 | 100.0 | 2.00 | 2.00 | 2.00 | 0.0 |' in text
-    assert '| vivo | 1 | 66.7 | 100.0 | 80.0 | 66.7 | 100.0 | 80.0 | 0.0 | 1.00 |' in text
+    # One image: shares of none and of all are Wilson's, nothing is known of how the others vary.
+    none, every = '0.0 [0.0, 79.3]', '100.0 [20.7, 100.0]'
+    known = f'50.0 | {every} | {every} | 2.00 | 2.00 | 2.00 | {none} |'
+    assert f'| vivo | 1 | 2 | {known}' in text and f'| vivo | 2 | 1 | 2 | {known}' in text
+    assert f'| 0.3-1 | 1 | {none} | {every} | {every} | 4.00 | 4.00 | 4.00 | {none} |' in text
+    open_count = f'66.7 | {every} | 80.0 | 66.7 | {every} | 80.0 | {none} | 1.00 |'
+    assert f'| vivo | 1 | {open_count}' in text and f'| vivo | 2 | 1 | {open_count}' in text
 
 
 def test_empty_report(tmp_path):

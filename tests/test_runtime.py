@@ -52,6 +52,20 @@ def test_a_session_finds_what_the_detector_finds(localiser, exported):
     assert tips >= 6
 
 
+def test_a_file_knows_how_many_tips_there_can_be_and_a_session_how_sure_to_be(tmp_path):
+    localiser = pipedet.load(max_tips=1, threshold=0.5)
+    session = export(localiser.model, localiser.pipeline, tmp_path / 'one.onnx', (256, 256), 0.8)
+    for index in range(4):
+        found = session(scene(index))
+        assert_alike(found, localiser(scene(index), (0.8, 0.8)))
+        assert len(found.scores) <= 1
+        least = found.confidence + 0.01
+        held_back = TipSession(tmp_path / 'one.onnx', min_confidence=least)(scene(index))
+        assert 'confidence' in held_back.abstained and not len(held_back.points_px)
+        assert held_back.confidence == pytest.approx(found.confidence)
+    assert session.score_threshold == 0.5
+
+
 def test_frames_of_another_size_are_resampled_as_the_detector_does(localiser, tmp_path):
     frame = warp(scene(1), np.diag([1.9, 1.7, 1]), (435, 487))
     size = (0.42, 0.47)

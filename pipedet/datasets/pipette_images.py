@@ -38,8 +38,9 @@ class PipetteImages(TipDataset):
     """A folder of images and one annotation file, COCO keypoints or a tip table.
 
     Images that the annotation file does not mention are negatives, images without tips. The pages
-    of a stack are images of their own, and of a mentioned stack only those mentioned count. An
-    image whose name only resembles a mentioned one that is missing always raises `DatasetError`.
+    of a stack are images of their own, and of a mentioned stack only those mentioned count. One
+    of them whose name only resembles a mentioned one that is missing always raises `DatasetError`,
+    and so does a file of which no label is left.
 
     Args:
         root: the dataset's folder; nothing outside it is read.
@@ -111,6 +112,7 @@ class PipetteImages(TipDataset):
         """Set `records` to the sound images, and `skipped` to the faults of the others."""
         problems: list[AnnotationError] = []
         records = self._place_names(read_annotations(self.root / annotations, problems), problems)
+        had_labels = any(len(record.tips) for record in records) or (problems and not records)
         misnamed: list[AnnotationError] = []
         if unlisted_are_negative:
             listed = {r.file_name for r in records} | {p.file_name for p in problems}
@@ -124,7 +126,7 @@ class PipetteImages(TipDataset):
             record.session = record.session or record.file_name
         self.skipped = [str(problem) for problem in problems]
         # Every label lost is a mistake of principle, and what is left would all be negatives.
-        lost = any(len(r.tips) for r in records) and not any(len(r.tips) for r in self.records)
+        lost = had_labels and not any(len(record.tips) for record in self.records)
         if misnamed or lost or (self.skipped and self.strict):
             raise DatasetError(f'{len(self.skipped)} faults:\n' + '\n'.join(self.skipped))
         if self.skipped:
@@ -166,16 +168,14 @@ class PipetteImages(TipDataset):
 
     def _place_name(self, name: str) -> str:
         """Return the name from the image folder of a file named from there or from the root."""
-        folder = self.folder.relative_to(self.root).as_posix() + '/'
-        in_folder = name[: len(folder)].casefold() == folder.casefold()
         # isfile, as Path.is_file raises for names too long.
         if os.path.isfile(self.folder / name):
             return name
-        if in_folder:
-            return name[len(folder) :]
         if os.path.isfile(self.root / name):
             return Path(os.path.relpath(self.root / name, self.folder)).as_posix()
-        return name
+        folder = self.folder.relative_to(self.root).as_posix() + '/'
+        in_folder = name[: len(folder)].casefold() == folder.casefold()
+        return name[len(folder) :] if in_folder else name
 
     def _find_unlisted(
         self, listed: set[str], misnamed: list[AnnotationError]

@@ -117,7 +117,7 @@ def orthogonalise(matrices: Tensor) -> Tensor:
     tall = matrices.shape[-2] > matrices.shape[-1]
     x = matrices.mT if tall else matrices
     x = x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-7)
-    # Every iterate is p(X X^T) X with a polynomial p: found on the short side, for a third of the
+    # Every iterate is p(X X^T) X with a polynomial p: on the short side it takes two fifths of the
     # products where kernels of 3x3 cells make the long one nine times as long.
     gram = x @ x.mT
     product = identity = torch.eye(gram.shape[-1], device=gram.device, dtype=gram.dtype)

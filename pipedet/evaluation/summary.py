@@ -12,6 +12,7 @@ mostly how far off the others are.
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from itertools import compress
 
 import numpy as np
@@ -30,6 +31,8 @@ CNR_BANDS = {
     '>=2': (2, np.inf),
     '>=1': (1, np.inf),
 }
+
+_SHARES = ('tip/acc@', 'tip/missed', 'open/precision@', 'open/recall@', 'open/count_acc')
 
 Terms = dict[str, tuple[float, float]]  # metric -> (numerator, denominator)
 
@@ -93,11 +96,15 @@ def bootstrap(
 def intervals(
     records: Sequence[TipRecord], band: str | None = None
 ) -> dict[str, tuple[float, float]]:
-    """Return the `bootstrap` of every ratio of `summarise`, or of a band's in `by_cnr`."""
+    """Return the `bootstrap` of every ratio of `summarise`, or of a band's in `by_cnr`.
+
+    A ratio of which all draws agree and that is no share has none.
+    """
     records = [record for record in records if band is None or record.cnr is not None]
     terms = [_terms(record, band) for record in records]
     keys = sorted({key for own in terms for key, (_, bottom) in own.items() if bottom})
-    return {key: _bootstrap(records, terms, key) for key in keys}
+    found = {key: _bootstrap(records, terms, key) for key in keys}
+    return {key: (low, high) for key, (low, high) in found.items() if low < high}
 
 
 def _bootstrap(
@@ -110,7 +117,7 @@ def _bootstrap(
     sums = _session_sums(records, terms, statistic)
     drawn = _drawn(len(sums), n, seed) @ sums  # (n, 2)
     low, high = _interval(drawn, np.zeros_like(drawn) + (0, 1))
-    if statistic.startswith('tip/acc@') and low == high and low in (0, 100):
+    if statistic.startswith(_SHARES) and low == high and low in (0, 100):
         images = sum(own.get(statistic, (0.0, 0.0))[1] > 0 for own in terms)
         share = binomtest(images if low else 0, images).proportion_ci(method='wilson')
         return 100 * float(share.low), 100 * float(share.high)
@@ -170,6 +177,7 @@ def _session_sums(
     return sums
 
 
+@lru_cache(maxsize=8)  # the same for every metric
 def _drawn(groups: int, n: int, seed: int) -> np.ndarray:
     """Return how often each group is drawn, (n, groups): all that a resample of ratios needs."""
     return np.random.default_rng(seed).multinomial(groups, [1 / groups] * groups, size=n)

@@ -46,7 +46,7 @@ def read_coco(path: PathLike, problems: list[AnnotationError] | None = None) -> 
         if not isinstance(key, (int, str)) or key not in records:
             error = AnnotationError(where, f'no image has id {key!r}; add it or drop this')
             raise_or_keep(error, problems)
-        elif has_keypoints and _is_other_object(entry, content.categories):
+        elif has_keypoints and _is_other_object(entry, content):
             continue
         elif records[key] is not None:
             try:
@@ -100,10 +100,12 @@ def _read_image(entry: dict[str, Any], where: str) -> ImageRecord:
     )
 
 
-def _is_other_object(entry: dict[str, Any], categories: list[dict]) -> bool:
-    """Whether the annotation has no keypoints, and its category declares none."""
-    own = [each for each in categories if each.get('id') == entry.get('category_id')]
-    return bool(own) and not any(each.get('keypoints') for each in [entry, *own])
+def _is_other_object(entry: dict[str, Any], content: CocoFile) -> bool:
+    """Whether no annotation of this one's category has keypoints, and it declares none."""
+    kind = entry.get('category_id')
+    own = [each for each in content.categories if each.get('id') == kind]
+    alike = [each for each in content.annotations if each.get('category_id') == kind]
+    return bool(own) and not any(each.get('keypoints') for each in own + alike)
 
 
 def _keypoint_names(categories: list[dict], category_id: object) -> list | None:

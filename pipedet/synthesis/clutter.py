@@ -15,6 +15,7 @@ from collections.abc import Iterable
 
 import numpy as np
 import torch
+from scipy.integrate import trapezoid
 from scipy.stats import norm
 from torch import Tensor
 
@@ -86,7 +87,7 @@ def found_among(d_prime: np.ndarray, places: float) -> np.ndarray:
     """
     noise = np.linspace(-8, 8, 1601)
     highest = np.exp(places * norm.logcdf(np.asarray(d_prime)[:, None] + noise))
-    return np.trapezoid(norm.pdf(noise) * highest, noise)
+    return trapezoid(norm.pdf(noise) * highest, noise)
 
 
 def cramer_rao_in_clutter(scene: Scene, k: int, spectrum: Tensor) -> float:
