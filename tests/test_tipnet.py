@@ -286,13 +286,13 @@ def test_an_answer_is_as_sure_as_all_it_says_together():
 def test_where_there_can_be_so_many_the_others_are_judged_as_none():
     model = detector()
     model.score_threshold, model.answer = 0.7, (1.0, 0.0)
-    scores = torch.tensor([[0.8, 0.0, 0.9, 0.1], [0.9, 0.9, 0.9, 0.9]])
+    scores = torch.tensor([[0.8, 0.0, 0.9, 0.1], [0.9, 0.8, 0.8, 0.8]])
     model.most = 1
     assert model._best(scores).tolist() == torch.tensor([[0, 0, 0.9, 0], [0.9, 0, 0, 0]]).tolist()
-    expected = torch.tensor([0.9 * 0.2 * 0.9, 0.9 * 0.1**3])
+    expected = torch.tensor([0.9 * 0.2 * 0.9, 0.9 * 0.2**3])
     assert torch.allclose(model._confidence(scores), expected, atol=1e-4)
     model.most = 4
-    assert torch.allclose(model._confidence(scores)[1], torch.tensor(0.9**4), atol=1e-4)
+    assert torch.allclose(model._confidence(scores)[1], torch.tensor(0.9 * 0.8**3), atol=1e-4)
     model.most = 5  # more than it can tell: there may be a fifth
     assert model._confidence(scores)[1] == 0
 
