@@ -20,8 +20,8 @@ def card_of(found: dict) -> str:
         'covariance, the direction of its shaft and, in brightfield, its height above the focus.',
         '',
         f'**Trained** on synthetic scenes alone, {seen} images in {seconds / 3600:.1f} h, then '
-        f'`pipedet calibrate`; {found["date"]}, torch {found["torch"]}. No real image was trained '
-        'on.',
+        f'`pipedet calibrate`; measured {found["date"]}, torch {found["torch"]}. No real image was '
+        'trained on.',
         '',
         *map(_round, found['trainings']),
         '',

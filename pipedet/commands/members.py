@@ -11,14 +11,14 @@ from pipedet.engine.checkpoint import RECORD
 MEMBERS = 'members.json'  # what each run says of its training
 
 
-def shared_config(folders: list[Path]) -> Config:
-    """Return the config of the first run.
+def shared_config(folders: list[Path], others: int = 0) -> Config:
+    """Return the config of the first run; `others` are models that are averaged beside the runs.
 
     Raises:
         FileNotFoundError: a folder is not that of a run.
         ValueError: there are fewer than two, or their models differ.
     """
-    if len(folders) < 2:
+    if len(folders) + others < 2:
         raise ValueError('give two runs or more, trained with different --seed')
     configs = [_config_of(folder) for folder in folders]
     for folder, config in zip(folders, configs, strict=True):

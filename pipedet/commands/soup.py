@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Average and write."""
-    config = shared_config(args.runs)
+    config = shared_config(args.runs, others=args.with_origin)
     _check_kinship(args.runs)
     tune_cpu()
     model = build_detector(config.model)
