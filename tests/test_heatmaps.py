@@ -63,6 +63,14 @@ def test_one_bad_cell_does_not_hide_the_others():
     )
 
 
+def test_a_bad_cell_beside_a_tip_at_the_border_leaves_it_a_place():
+    tip = torch.tensor([[1.0, 20.0]])
+    heatmap = draw_gaussians([tip], (16, 16), sigma=5.0, stride=4, merge='max')
+    heatmap[0, 0, 5, 2] = float('nan')
+    points, scores = find_peaks(heatmap, max_tips=1, stride=4, radius=1)
+    assert scores[0, 0] > 0.5 and (points[0] - tip).norm() < 3
+
+
 def test_order_of_tips_does_not_matter_and_merge_is_checked():
     points = torch.rand(4, 2) * 255
     options = dict(size=(64, 64), sigma=5.0, stride=4)

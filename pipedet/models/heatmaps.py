@@ -113,14 +113,15 @@ def _to_top(log: Tensor, axis: int, cells: Tensor) -> Tensor:
 
     Beyond the border the parabola through the last three cells goes on, as that of a Gaussian does.
     """
-    cells_along = log.shape[axis]
-    beyond = [
-        3 * log.narrow(axis, edge, 1) - 3 * log.narrow(axis, next_, 1) + log.narrow(axis, third, 1)
-        for edge, next_, third in ((0, 1, 2), (cells_along - 1, cells_along - 2, cells_along - 3))
-    ]
+    last = log.shape[axis] - 1
+    beyond = []
+    for cells_inwards in ((0, 1, 2), (last, last - 1, last - 2)):
+        edge, second, third = (log.narrow(axis, cell, 1) for cell in cells_inwards)
+        further = 3 * edge - 3 * second + third
+        beyond.append(torch.where(further.isfinite(), further, edge))
     around = torch.cat([beyond[0], log, beyond[1]], dim=axis)
     before, after = (
-        around.narrow(axis, start, cells_along).flatten(1).gather(1, cells) for start in (0, 2)
+        around.narrow(axis, start, last + 1).flatten(1).gather(1, cells) for start in (0, 2)
     )
     curve = 2 * log.flatten(1).gather(1, cells) - before - after
     return (0.5 * (after - before) / curve.clamp(min=1e-4)).clamp(-0.5, 0.5)
