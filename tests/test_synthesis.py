@@ -136,13 +136,14 @@ def test_gradients_of_a_padded_batch_are_finite():
     assert gradient.isfinite().all()
 
 
-def test_a_window_renders_as_the_frame_does():
-    scene = scenes('standard', 1)[0].scene
+@pytest.mark.parametrize('recipe', ['standard', 'diffraction'])
+def test_a_window_renders_as_the_frame_does(recipe):
+    scene = scenes(recipe, 1)[0].scene
     ys, xs = torch.arange(40.0, 60.0)[None], torch.arange(90.0, 130.0)[None]
     assert torch.allclose(render_at(scene, ys, xs), render(scene)[:, 40:60, 90:130], atol=1e-4)
 
 
-@pytest.mark.parametrize('recipe', ['standard', 'brightfield'])
+@pytest.mark.parametrize('recipe', ['standard', 'brightfield', 'diffraction'])
 def test_the_image_is_differentiable_in_every_tip(recipe):
     scene = scenes(recipe, 1, seed=8)[0].scene
     tip = scene.pipettes.tip.clone().requires_grad_()

@@ -156,7 +156,7 @@ def describe_scene(drawn: LabelledScene, image: np.ndarray, subset: str, index: 
     pipettes, labelled = drawn.scene.pipettes, drawn.labelled
     angle = pipettes.angle[0, labelled]
     fields = dict(direction=torch.stack([angle.cos(), angle.sin()], dim=-1).numpy())
-    if drawn.scene.modality == 'brightfield':  # two photons look alike above and below the focus
+    if drawn.scene.modality != 'twophoton':  # which looks alike above and below the focus
         fields['z_um'] = pipettes.z_um[0, labelled].numpy()
     return dict(
         image=image,

@@ -12,15 +12,14 @@ _THINNEST = 0.5  # sigma of a typical fibre, pixels: of thinner ones a frame sho
 
 def sample_sensor(rng: np.random.Generator, recipe: Recipe) -> dict:
     """Draw a session's detector settings; `photons` is the session's mean budget."""
-    brightfield = recipe.modality == 'brightfield'
     return dict(
         photons=rng.uniform(*recipe.photons),
-        excess=0.0 if brightfield else rng.uniform(0.1, 0.5),
+        excess=0.0 if recipe.transmitted else rng.uniform(0.1, 0.5),
         read_noise=rng.uniform(0.5, 2.5),
-        jitter=0.0 if brightfield else rng.uniform(0, 0.35),
+        jitter=0.0 if recipe.transmitted else rng.uniform(0, 0.35),
         spread=rng.uniform(0.0, 0.25),
         offset=rng.uniform(0.005, 0.05),
-        gain=rng.uniform(0.4, 0.65) if brightfield else rng.uniform(0.15, 0.45),
+        gain=rng.uniform(0.4, 0.65) if recipe.transmitted else rng.uniform(0.15, 0.45),
         bits=float(rng.choice([8, 12, 16], p=[0.5, 0.3, 0.2])),
     )
 
@@ -33,7 +32,7 @@ def sample_background(
     recipe: Recipe,
 ) -> dict[str, Blobs | Waves | Neuropil]:
     """Draw the background fields of one scene; the plume lies round `focus`, (x, y) pixels."""
-    if recipe.modality == 'brightfield':
+    if recipe.transmitted:
         bright = _slice(rng, stats, pixel_size_um) if recipe.relief else _bath(rng, stats)
         return dict(bright, neuropil=_no_neuropil())
     drawn = _labelled(rng, stats, pixel_size_um, focus)

@@ -15,7 +15,7 @@ class Recipe:
     """What may be asked of a set of scenes.
 
     Attributes:
-        modality: 'twophoton' or 'brightfield'.
+        modality: 'twophoton'; 'brightfield', drawn; or 'diffraction', brightfield from its optics.
         counts: probability of 0, 1, 2, ... labelled tips, beside an intruder's.
         photons: bounds of the photon budget, drawn uniformly.
         contrast: bounds of a factor on every pipette's contrast.
@@ -34,6 +34,11 @@ class Recipe:
     min_cnr: float = 0.0
     relief: bool = False
     neuropil: bool = False
+
+    @property
+    def transmitted(self) -> bool:
+        """Whether light passes through the sample: no fluorescence, no photomultiplier."""
+        return self.modality != 'twophoton'
 
 
 _standard = Recipe()
@@ -65,6 +70,15 @@ RECIPES = {
     'brightfield': replace(
         _standard,
         modality='brightfield',
+        counts=(0.05, 0.95),
+        photons=(200.0, 3000.0),
+        contrast=(0.7, 1.1),
+        intruder=0.05,
+    ),
+    # The same bath and pipettes whose looks follow from glass, height and microscope.
+    'diffraction': replace(
+        _standard,
+        modality='diffraction',
         counts=(0.05, 0.95),
         photons=(200.0, 3000.0),
         contrast=(0.7, 1.1),

@@ -5,10 +5,13 @@ pipettes are evaluated pixel by pixel. The grid is given by its axes, so that a 
 around a tip costs what a small window costs.
 """
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
 from pipedet.synthesis.brightfield import brightfield
+from pipedet.synthesis.diffraction import diffraction
 from pipedet.synthesis.scene import Blobs, Neuropil, Pipettes, Scene, Waves, exp, logistic
 
 
@@ -28,7 +31,11 @@ def render_at(scene: Scene, ys: Tensor, xs: Tensor) -> Tensor:
 
 def draw_pipettes(image: Tensor, scene: Scene, ys: Tensor, xs: Tensor) -> Tensor:
     """Return a background's expected brightness (B, H, W) with the scene's pipettes before it."""
-    draw = {'twophoton': twophoton, 'brightfield': brightfield}[scene.modality]
+    draw = {
+        'twophoton': twophoton,
+        'brightfield': brightfield,
+        'diffraction': partial(diffraction, optics=scene.optics, pixel_size_um=scene.pixel_size_um),
+    }[scene.modality]
     # One pipette at a time: a frame stays in the processor's cache, all K of them would not.
     for k in range(scene.pipettes.tip.shape[1]):
         pipette = scene.pipettes.pick(k)

@@ -10,7 +10,7 @@ import torch
 
 from pipedet.synthesis.backgrounds import SIZE, sample_background, sample_sensor
 from pipedet.synthesis.recipes import REFERENCE_UM, Recipe
-from pipedet.synthesis.scene import Pipettes, Scene, Sensor
+from pipedet.synthesis.scene import Optics, Pipettes, Scene, Sensor
 
 MARGIN = 5.0  # a labelled tip is at least this far inside the frame, pixels
 MIN_DISTANCE_UM = 10.0
@@ -25,13 +25,18 @@ class Session:
     glass: list[dict]  # parameters of each pipette of the rig
     background: dict  # statistics of the tissue
     sensor: dict
+    optics: dict
 
 
 def sample_session(rng: np.random.Generator, recipe: Recipe) -> Session:
     """Draw a rig, its pipettes and the statistics of its tissue."""
     pixel_size_um = rng.uniform(0.6, 0.9)
     unit = REFERENCE_UM / pixel_size_um
-    glass = {'twophoton': _shadow_glass, 'brightfield': _bath_glass}[recipe.modality]
+    glass = {
+        'twophoton': _shadow_glass,
+        'brightfield': _bath_glass,
+        'diffraction': _clear_glass,
+    }[recipe.modality]
     return Session(
         pixel_size_um=pixel_size_um,
         glass=[glass(rng, unit) for _ in range(_GLASS_KINDS)],
@@ -47,6 +52,7 @@ def sample_session(rng: np.random.Generator, recipe: Recipe) -> Session:
             **(_felt(rng) if recipe.neuropil else {}),  # what others draw next must not move
         ),
         sensor=sample_sensor(rng, recipe),
+        optics=_optics(rng, recipe),
     )
 
 
@@ -69,6 +75,7 @@ def sample_scene(rng: np.random.Generator, session: Session, recipe: Recipe, cou
         pipettes=pipettes,
         **background,
         relief=_relief(rng, recipe),
+        optics=Optics(**_singles(session.optics)),
         sensor=_sensor(rng, session, recipe),
         pixel_size_um=torch.tensor([session.pixel_size_um], dtype=torch.float32),
     )
@@ -146,6 +153,7 @@ def _shadow_glass(rng: np.random.Generator, unit: float) -> dict:
         cone_length=rng.uniform(20, 120) * unit,
         lumen_at=0.0,
         pale=0.0,
+        **_NO_WALLS,
     )
 
 
@@ -166,8 +174,26 @@ def _bath_glass(rng: np.random.Generator, unit: float) -> dict:
         cone_length=rng.uniform(60, 300) * unit,
         lumen_at=rng.uniform(0, 50) * unit * (rng.random() < 0.7),
         pale=rng.uniform(0.0, 2.5) * unit,  # per um below the focus
+        **_NO_WALLS,
     )
 
+
+def _clear_glass(rng: np.random.Generator, unit: float) -> dict:
+    """One pipette in a bath, as glass; nothing of it is drawn but what its optics do."""
+    unseen = ('onset', 'edge', 'blur', 'mark', 'mark_length', 'mark_width')
+    return dict(
+        z_um=rng.uniform(-12, 12),
+        taper=rng.uniform(0.12, 0.5),
+        flare=rng.uniform(300, 1500) * unit,
+        depth=rng.uniform(0.6, 1.0),  # stray light takes the rest of the contrast
+        mouth=rng.uniform(0.4, 1.5),
+        wall=rng.uniform(0.4, 0.85),
+        tilt=np.radians(rng.uniform(5, 50)),
+        **dict.fromkeys((*unseen, 'cone', 'cone_length', 'lumen_at', 'pale'), 0.0),
+    )
+
+
+_NO_WALLS = dict(mouth=0.0, wall=0.0, tilt=0.0)  # of a pipette that is drawn
 
 # How much each parameter of a session's glass varies from scene to scene, as a factor.
 _SPREAD = dict(taper=0.08, depth=0.08, onset=0.15, edge=0.15, mark=0.25, cone=0.25, mark_length=0.2)
@@ -186,7 +212,7 @@ def _pipettes(rng, session: Session, recipe: Recipe, tips, angles) -> Pipettes:
     values['blur'] = values['blur'] * np.sqrt(1 + (defocus / 6) ** 2)
     values['pale'] = values['pale'] * np.maximum(-values['z_um'], 0)
     # Out of focus the mark spreads, and what it gains in width it loses in height.
-    widening = np.sqrt(1 + (defocus / 3) ** 2) if recipe.modality == 'twophoton' else 1.0
+    widening = 1.0 if recipe.transmitted else np.sqrt(1 + (defocus / 3) ** 2)
     values['mark'] = values['mark'] * contrast / widening
     values['mark_width'] = values['mark_width'] * widening
     values['depth'] = np.minimum(values['depth'] * np.minimum(contrast, 1.1), 0.95)
@@ -220,4 +246,20 @@ def _sensor(rng: np.random.Generator, session: Session, recipe: Recipe) -> Senso
     values = dict(session.sensor)
     drifted = values['photons'] * np.exp(rng.normal(0, 0.1))
     values['photons'] = np.clip(drifted, *recipe.photons)
-    return Sensor(**{k: torch.tensor([v], dtype=torch.float32) for k, v in values.items()})
+    return Sensor(**_singles(values))
+
+
+def _optics(rng: np.random.Generator, recipe: Recipe) -> dict:
+    """A session's objective, condenser and light, from blue to the infrared of slice rigs."""
+    if recipe.modality != 'diffraction':
+        return dict(wavelength_um=0.0, aperture=0.0, condenser=0.0, index=0.0)
+    return dict(
+        wavelength_um=rng.uniform(0.45, 0.9),
+        aperture=rng.uniform(0.25, 0.9),
+        condenser=np.exp(rng.uniform(np.log(0.01), np.log(0.4))),
+        index=rng.uniform(0.11, 0.15),
+    )
+
+
+def _singles(values: dict) -> dict[str, torch.Tensor]:
+    return {k: torch.tensor([v], dtype=torch.float32) for k, v in values.items()}

@@ -38,6 +38,9 @@ class Pipettes:
     cone_length: Tensor
     lumen_at: Tensor  # brightfield: where the bright lumen begins, behind the tip
     pale: Tensor  # brightfield: length behind the tip that is clear and takes no light
+    mouth: Tensor  # diffraction: outer radius at the tip, um
+    wall: Tensor  # diffraction: inner radius over outer
+    tilt: Tensor  # diffraction: radians that the shaft rises by
     velocity: Tensor  # (B, K, 2), pixels per second
     tremor: Tensor  # (B, K, 4): amplitudes x, y in pixels, frequency in Hz, phase
 
@@ -83,6 +86,20 @@ class Neuropil:
 
 
 @dataclass
+class Optics:
+    """Of a microscope in transmitted light; every field (B,), 0 where scenes have none."""
+
+    wavelength_um: Tensor
+    aperture: Tensor  # numerical, of the objective
+    condenser: Tensor  # numerical aperture of the light
+    index: Tensor  # refractive, of the glass above the bath's
+
+    def wide(self) -> 'Optics':
+        """Return the optics with fields that broadcast against frames: (B, 1, 1)."""
+        return Optics(*(getattr(self, field.name)[:, None, None] for field in fields(self)))
+
+
+@dataclass
 class Sensor:
     """How photons become grey levels; every field (B,)."""
 
@@ -98,7 +115,7 @@ class Sensor:
 
 @dataclass
 class Scene:
-    """A batch of scenes of one modality, 'twophoton' or 'brightfield'."""
+    """A batch of scenes of one modality: 'twophoton', 'brightfield' or 'diffraction'."""
 
     modality: str
     pipettes: Pipettes
@@ -109,6 +126,7 @@ class Scene:
     texture: Waves
     neuropil: Neuropil
     relief: Tensor  # (B, 3), differential interference contrast: strength, then shear x, y; 0: none
+    optics: Optics
     sensor: Sensor
     pixel_size_um: Tensor  # (B,)
 
