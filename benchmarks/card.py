@@ -4,7 +4,8 @@ SURE = 0.8  # share of the answers, or of the images, those of most confidence
 SHOWN = {
     'clear': 'two-photon scenes, `clear`',
     'standard': 'two-photon scenes, `standard`',
-    'brightfield': 'brightfield scenes',
+    'brightfield': 'brightfield scenes, drawn',
+    'diffraction': 'brightfield scenes, from their optics',
     'exvivo_zstack': 'real brightfield images of one pipette',
 }
 
@@ -46,9 +47,10 @@ def card_of(found: dict) -> str:
         '',
         'Known count for distances (as many answers as tips), open count for F1 and ghosts '
         '(answers without a tip at 10 um, a frame). The first three sets are frozen; `crowded`, '
-        '`empty` and `brightfield` are drawn; folders of real images follow, their distances those '
-        'of images with a scale. ECE: by how much the score is off as a chance, on average. 90 % '
-        'ellipse holds: share of the tips found within 10 um that lie in theirs (0.90 is right). '
+        '`empty`, `brightfield` (drawn) and `diffraction` (computed from its optics) come from the '
+        'stream; folders of real images follow, their distances those of images with a scale. '
+        'ECE: by how much the score is off as a chance, on average. 90 % ellipse holds: share of '
+        'the tips found within 10 um that lie in theirs (0.90 is right). '
         'Unfamiliar: images not answered, being unlike those of training. Of the tips of CNR 1 and '
         'more in the open count an answer for a fainter one is neither right nor wrong.',
         '',

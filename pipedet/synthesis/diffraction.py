@@ -21,6 +21,7 @@ from pipedet.synthesis.scene import Optics, Pipettes, logistic
 # diffraction goes, then some until past the longest diagonal of a frame.
 _AHEAD, _NEAR, _FAR = -32.0, 64.0, 370.0
 _FINE, _COARSE = 0.6, 3.0
+_WATER = 1.33  # refractive index of what the light goes through out of focus
 _ACROSS = 256  # samples of a cross-section
 _ROOM_UM = 24.0  # from the axis to the end of the tip's cross-section
 _TIP_ENDS, _SHAFT_ENDS = 28.0, 52.0  # pixels: where what is propagated along it is no longer used;
@@ -96,10 +97,10 @@ def transmitted(pipette: Pipettes, optics: Optics, pixel_size_um: Tensor) -> tup
     field = _propagated(lens, frequency, height, 2, field)
     # A condenser lights from all sides within its aperture: what is out of focus by h is smeared
     # over some h times that, and a pixel takes the mean of its area.
-    pixel = 0.35 * um
+    pixel, slant = 0.35 * um, 0.5 * lens.condenser / _WATER
     light = (1 + field).abs().square() - 1
-    light = _smeared(torch.hypot(0.5 * lens.condenser * height, pixel) * frequency, 2, light)
-    blur = torch.hypot(0.5 * lens.condenser * p.z_um, pixel)
+    light = _smeared(torch.hypot(slant * height, pixel) * frequency, 2, light)
+    blur = torch.hypot(slant * p.z_um, pixel)
     return along_tip(light, partial(_smeared, blur * turns, 1)) + 1, room[..., 0]
 
 
@@ -126,7 +127,7 @@ def _propagated(
     optics: Optics, frequency: Tensor, height: Tensor, dim: int, field: Tensor
 ) -> Tensor:
     """Return a field in the focal plane, `height` below it, as the aperture lets it pass."""
-    phase = math.pi * optics.wavelength_um * height * frequency.square()
+    phase = math.pi * optics.wavelength_um / _WATER * height * frequency.square()
     share = frequency * optics.wavelength_um / optics.aperture
     passes = torch.exp(-share.pow(8).clamp(max=30))
     spectrum = torch.fft.fft(field, dim=dim) * torch.polar(passes.expand_as(phase), phase)
