@@ -16,7 +16,7 @@ def brightfield(image: Tensor, pipette: Pipettes, along: Tensor, across: Tensor)
     p = pipette.wide()
     behind = 0.5 * (along + (along.square() + p.blur.square()).sqrt())
     off_axis = (across.square() + 0.1 * p.blur.square()).sqrt()
-    half_width = behind * (behind * (0.5 * p.taper / p.flare) + 0.5 * p.taper) + 0.3
+    half_width = p.half_width(behind) + 0.3
     outside = off_axis - half_width
     softness = p.blur + p.edge * (1 - exp(-behind / p.onset))
     wall = logistic(-outside / softness)

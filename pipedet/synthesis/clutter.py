@@ -97,7 +97,8 @@ def cramer_rao_in_clutter(scene: Scene, k: int, spectrum: Tensor) -> float:
     Arguments and errors as those of `detectability`.
     """
     expected = render(scene)[0].double().clamp(min=_DARKEST)
-    slopes = torch.cat([slope(scene, k, name) for name in PARAMETERS]).double()
+    names = PARAMETERS[scene.modality]
+    slopes = torch.cat([slope(scene, k, name) for name in names]).double()
     slopes = slopes / expected
     whitened = torch.stack([_whitened(one, scene, expected, spectrum) for one in slopes])
     information = slopes.flatten(1) @ whitened.flatten(1).T

@@ -6,29 +6,31 @@ beyond fringes spread. All this follows from one thin, inclined phase object and
 propagation (Goodman 2017, Introduction to Fourier Optics, ch. 4), which is taken apart: across the
 shaft every cross-section is propagated by its own height, along it by the tip's, since further back
 nothing changes fast along the shaft.
+
+Light comes from below and the objective looks from above. Two conventions: where the shaft is tens
+of micrometres thick it is no thin object any more, and is as dark as one would be.
 """
 
 import math
-from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from pipedet.synthesis.scene import Optics, Pipettes, logistic
+from pipedet.synthesis.scene import Optics, Pipettes, exp, logistic
 
-# Places of the cross-sections behind the tip, pixels: close ones as far as the tip's own
-# diffraction goes, then some until past the longest diagonal of a frame.
-_AHEAD, _NEAR, _FAR = -32.0, 64.0, 370.0
+# Cross-sections, pixels behind the tip: close ones as far as the tip's own diffraction goes, then
+# some until past the farthest corner of a frame from a tip outside of it.
+_AHEAD, _NEAR, _FAR = -32.0, 64.0, 440.0
 _FINE, _COARSE = 0.6, 3.0
-_WATER = 1.33  # refractive index of what the light goes through out of focus
-_ACROSS = 256  # samples of a cross-section
-_ROOM_UM = 24.0  # from the axis to the end of the tip's cross-section
-_TIP_ENDS, _SHAFT_ENDS = 28.0, 52.0  # pixels: where what is propagated along it is no longer used;
-_SOFTLY = 3.0  # and where the close cross-sections fade, for a transform takes them for a ring
+_ACROSS, _OVERSAMPLED = 384, 2  # samples of a cross-section; times as many where walls are steep
+_TIP_UM = 24.0  # from the axis to the end of the tip's cross-section
+_USED_PX, _KEPT_PX, _SOFT_PX = 28.0, 46.0, 3.0  # windows of what is done along the shaft
 _BLUNT_UM = 0.15  # softness of the glass's end
-_UNBENT = 1 / (1 + math.exp(-10))  # what the soft edge of the aperture leaves of straight light
-_LITTLE = 1e-6  # um^2, of which a root has a slope
+_WATER = 1.33  # refractive index of what the light goes through out of focus
+_PIXEL = 12**-0.5  # standard deviation of a pixel's own width
+_THIN_UM = 1e-3  # radius of the thinnest glass: padding has none
+_ALMOST = 1 - 1e-5  # of a radius: at the radius itself a chord's slope is infinite
 
 
 def diffraction(
@@ -49,95 +51,125 @@ def diffraction(
         optics: of the microscope, fields (B,).
         pixel_size_um: (B,).
     """
-    light, room = transmitted(pipette, optics, pixel_size_um)
+    light = transmitted(pipette, optics, pixel_size_um)
     near = (along - _AHEAD) / _FINE
     far = (_NEAR - _AHEAD) / _FINE + (along - _NEAR) / _COARSE
     row = torch.where(along < _NEAR, near, far)
     p, um = pipette.wide(), pixel_size_um[:, None, None]
-    # Cross-sections grow with the shaft; outside of them, as ahead of the tip, light passes.
-    half = _look_up(room[..., None], row, torch.zeros_like(row))
-    column = (across * um / half + 1) * (_ACROSS / 2)
+    column = (across * um / _sections(p, along, um).room + 1) * (_ACROSS / 2)
+    # Outside of the cross-sections, as ahead of the tip, light passes.
     inside = (row > 0) & (column > 0) & (column < _ACROSS - 1)
     change = torch.where(inside, _look_up(light, row, column) - 1, 0.0)
     return image * (1 + p.presence * p.depth * change).clamp(min=0.02)
 
 
-def transmitted(pipette: Pipettes, optics: Optics, pixel_size_um: Tensor) -> tuple[Tensor, Tensor]:
+def transmitted(pipette: Pipettes, optics: Optics, pixel_size_um: Tensor) -> Tensor:
     """Return the light that each cross-section of a pipette leaves, 1 being the bath's.
 
+    Args:
+        pipette: one a scene, fields (B, 1).
+        optics: of the microscope, fields (B,).
+        pixel_size_um: (B,).
+
     Returns:
-        Light (B, S, U) on S cross-sections of U samples each, and the distance from the axis to
-        the end of each cross-section (B, S), um.
+        (B, S, U): S cross-sections from `_AHEAD` of the tip on, of U samples each, its axis in
+        sample U / 2.
     """
     p, lens, um = pipette.wide(), optics.wide(), pixel_size_um[:, None, None]
-    device = pixel_size_um.device
-    near = torch.arange(_AHEAD, _NEAR, _FINE, device=device)
-    place = torch.cat([near, torch.arange(_NEAR, _FAR, _COARSE, device=device)])[:, None]
-    behind = place.clamp(min=0)
-    radius = p.mouth + um * behind * (behind * (0.5 * p.taper / p.flare) + 0.5 * p.taper)
-    height = p.z_um + um * behind * p.tilt.tan()
-    room = _ROOM_UM + 1.5 * radius + 0.3 * height.abs()
-    step = room * (2 / _ACROSS)
-    off_axis = step * (torch.arange(_ACROSS, device=device) - _ACROSS / 2)
-    frequency = torch.fft.fftfreq(_ACROSS, device=device) / step
+    close = torch.arange(_AHEAD, _NEAR, _FINE, device=um.device)
+    place = torch.cat([close, torch.arange(_NEAR, _FAR, _COARSE, device=um.device)])[:, None]
+    sections = _sections(p, place, um)
+    # Cycles per um, across the shaft and along it.
+    across = torch.fft.fftfreq(_ACROSS, 2 / _ACROSS, device=um.device) / sections.room
+    along = torch.fft.fftfreq(len(close), _FINE, device=um.device)[:, None] / um
+    used, kept = (logistic((end - close[:, None]) / _SOFT_PX) for end in (_USED_PX, _KEPT_PX))
 
-    field = _passed(p, lens, radius, off_axis)
-    field = (field - 1) * logistic(place * um / _BLUNT_UM)
-    turns = torch.fft.fftfreq(len(near), _FINE, device=device)[:, None] / um
+    def along_the_tip(values: Tensor, gain: Tensor) -> Tensor:
+        # The transform is periodic, so that the shaft is faded out before it meets what is ahead.
+        first, others = values.split((len(close), len(place) - len(close)), dim=1)
+        first = used * _filtered(kept * first, gain, dim=1) + (1 - used) * first
+        return torch.cat([first, others], dim=1)
 
-    def along_tip(values: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
-        close, distant = values[:, : len(near)], values[:, len(near) :]
-        used, there = (
-            logistic((end - near[:, None]) / _SOFTLY) for end in (_TIP_ENDS, _SHAFT_ENDS)
-        )
-        close = used * change(there * close) + (1 - used) * close
-        return torch.cat([close, distant], dim=1)
-
-    field = along_tip(field, partial(_propagated, lens, turns, p.z_um, 1))
-    field = _propagated(lens, frequency, height, 2, field)
-    # A condenser lights from all sides within its aperture: what is out of focus by h is smeared
-    # over some h times that, and a pixel takes the mean of its area.
-    pixel, slant = 0.35 * um, 0.5 * lens.condenser / _WATER
+    end = logistic(place * um / _BLUNT_UM)
+    spectrum = end * _low(torch.fft.fft(_passed(p, lens, sections) - 1))
+    spectrum = along_the_tip(spectrum, _defocus(lens, along, p.z_um))
+    field = torch.fft.ifft(spectrum * _defocus(lens, across, sections.height))
     light = (1 + field).abs().square() - 1
-    light = _smeared(torch.hypot(slant * height, pixel) * frequency, 2, light)
-    blur = torch.hypot(slant * p.z_um, pixel)
-    return along_tip(light, partial(_smeared, blur * turns, 1)) + 1, room[..., 0]
+    # A condenser lights from all sides within its aperture, which smears what is out of focus;
+    # what the objective does not take does not count.
+    slant = 0.5 * torch.minimum(lens.condenser, lens.aperture) / _WATER
+    light = _filtered(light, _blur(across, slant * sections.height, um), dim=2)
+    return along_the_tip(light, _blur(along, slant * p.z_um, um)) + 1
 
 
-def _passed(pipette: Pipettes, optics: Optics, radius: Tensor, off_axis: Tensor) -> Tensor:
-    """Return the field behind the glass: delayed by it, and gone where it is thrown too far aside.
+@dataclass
+class _Sections:
+    """Cross-sections of a shaft, um: outer radius, height, and how far each is computed."""
 
-    Glass that bends light out of the objective's aperture is dark; where samples are too far apart
-    to show a bend, it counts as such. Light from above meets more of an inclined wall.
+    radius: Tensor
+    height: Tensor
+    room: Tensor
+
+
+def _sections(pipette: Pipettes, along: Tensor, pixel_size_um: Tensor) -> _Sections:
+    """Return the cross-sections at pixels behind the tip, all (B, ., .)."""
+    behind = along.clamp(min=0)
+    radius = pipette.mouth + pixel_size_um * pipette.half_width(behind)
+    height = pipette.z_um + pixel_size_um * behind * pipette.tilt.tan()
+    # Light that the glass bends goes aside the further the higher it is.
+    return _Sections(radius, height, room=_TIP_UM + 1.5 * radius + 0.3 * height.abs())
+
+
+def _passed(pipette: Pipettes, optics: Optics, sections: _Sections) -> Tensor:
+    """Return the field behind the glass (B, S, U), U oversampled: delayed by what it passes.
+
+    Glass so steep that even these samples do not show its slope is dark.
     """
+    samples = _ACROSS * _OVERSAMPLED
+    step = sections.room * (2 / samples)
+    ends = step * (torch.arange(samples + 1, device=step.device) - (samples + 1) / 2)
 
     def chord(r: Tensor) -> Tensor:
-        return 2 * (r.square() - off_axis.square()).clamp(min=_LITTLE).sqrt()
+        # The mean over a sample, by its antiderivative: an edge then moves with the radius, where
+        # the chord at the sample's middle would jump.
+        r = r.clamp(min=_THIN_UM)
+        share = (ends / r).clamp(-_ALMOST, _ALMOST)
+        area = r.square() * (share * (1 - share.square()).sqrt() + share.asin())
+        return area.diff() / step
 
-    wave, step = 2 * math.pi / optics.wavelength_um, off_axis[..., 1:2] - off_axis[..., :1]
-    glass = (chord(radius) - chord(pipette.wall * radius)) / pipette.tilt.cos()
-    phase = wave * optics.index * glass
-    slope = torch.gradient(phase, dim=2)[0] / step
-    steepest = torch.minimum(wave * optics.aperture, 0.9 * math.pi / step)
-    kept = logistic((steepest - slope.abs()) / (0.1 * steepest)) / _UNBENT
-    return torch.polar(kept, phase)
+    # Upright light passes more of an inclined wall.
+    glass = chord(sections.radius) - chord(pipette.wall * sections.radius)
+    phase = 2 * math.pi / optics.wavelength_um * optics.index * glass / pipette.tilt.cos()
+    slope = torch.gradient(phase, dim=2)[0].abs() / math.pi  # 1: of the highest frequency
+    return torch.polar(logistic((0.9 - slope) / 0.05), phase)
 
 
-def _propagated(
-    optics: Optics, frequency: Tensor, height: Tensor, dim: int, field: Tensor
-) -> Tensor:
-    """Return a field in the focal plane, `height` below it, as the aperture lets it pass."""
+def _low(spectrum: Tensor) -> Tensor:
+    """Return the (B, S, `_ACROSS`) lowest frequencies of an oversampled spectrum."""
+    half = _ACROSS // 2
+    return torch.cat([spectrum[..., :half], spectrum[..., -half:]], dim=-1) / _OVERSAMPLED
+
+
+def _defocus(optics: Optics, frequency: Tensor, height: Tensor) -> Tensor:
+    """Return what the objective makes of frequencies (cycles per um) `height` um above its focus.
+
+    A field goes as exp(ikz) and is traced back, down to the focal plane: hence the sign. The edge
+    of the aperture is a little soft, for rings around everything are not seen in practice.
+    """
     phase = math.pi * optics.wavelength_um / _WATER * height * frequency.square()
-    share = frequency * optics.wavelength_um / optics.aperture
-    passes = torch.exp(-share.pow(8).clamp(max=30))
-    spectrum = torch.fft.fft(field, dim=dim) * torch.polar(passes.expand_as(phase), phase)
-    return torch.fft.ifft(spectrum, dim=dim)
+    passes = exp(-(frequency * optics.wavelength_um / optics.aperture).pow(8))
+    return torch.polar(passes.expand_as(phase), phase)
 
 
-def _smeared(cycles: Tensor, dim: int, light: Tensor) -> Tensor:
-    """Return light under a Gaussian; `cycles` are its standard deviations times frequencies."""
-    gain = torch.exp(-2 * (math.pi * cycles).square().clamp(max=15))
-    return torch.fft.ifft(torch.fft.fft(light, dim=dim) * gain, dim=dim).real
+def _blur(frequency: Tensor, smear_um: Tensor, pixel_size_um: Tensor) -> Tensor:
+    """Return what Gaussian smear and a pixel's width leave of frequencies."""
+    variance = smear_um.square() + (_PIXEL * pixel_size_um).square()
+    return exp(-2 * variance * (math.pi * frequency).square())
+
+
+def _filtered(values: Tensor, gain: Tensor, dim: int) -> Tensor:
+    filtered = torch.fft.ifft(torch.fft.fft(values, dim=dim) * gain, dim=dim)
+    return filtered if values.is_complex() else filtered.real
 
 
 def _look_up(table: Tensor, row: Tensor, column: Tensor) -> Tensor:
@@ -146,18 +178,14 @@ def _look_up(table: Tensor, row: Tensor, column: Tensor) -> Tensor:
     Unlike `grid_sample` it has a forward derivative, which the Cramer-Rao bound asks for.
     """
     rows, columns = table.shape[1:]
-    row = row.clamp(0, rows - 1.001)
-    column = column.clamp(0, max(columns - 1.001, 0))
+    row, column = row.clamp(0, rows - 1.001), column.clamp(0, columns - 1.001)
     top, left = row.detach().floor(), column.detach().floor()
     down, right = row - top, column - left
     at = (top * columns + left).long().flatten(1)
     flat = table.flatten(1)
 
-    def entry(offset: int) -> Tensor:
-        return flat.gather(1, (at + offset).clamp(max=flat.shape[1] - 1)).view(row.shape)
+    def between(offset: int) -> Tensor:
+        first, second = (flat.gather(1, at + offset + n).view(row.shape) for n in (0, 1))
+        return first * (1 - right) + second * right
 
-    if columns == 1:
-        return entry(0) * (1 - down) + entry(1) * down
-    upper = entry(0) * (1 - right) + entry(1) * right
-    lower = entry(columns) * (1 - right) + entry(columns + 1) * right
-    return upper * (1 - down) + lower * down
+    return between(0) * (1 - down) + between(columns) * down

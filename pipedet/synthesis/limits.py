@@ -3,7 +3,7 @@
 A pixel's photons have the mean that the renderer gives and the variance of shot noise, the
 photomultiplier's excess and read noise. That is all the bound knows: line jitter and the digitiser
 cost information that it does not count, background and the other pipettes are taken as known. What
-is not known of a pipette beside its tip (`NUISANCES`) is marginalised.
+is not known of a pipette beside its tip (the rest of `PARAMETERS`) is marginalised.
 """
 
 from dataclasses import replace
@@ -17,8 +17,12 @@ from pipedet.synthesis.scene import Scene
 from pipedet.synthesis.sensor import charge_variance
 
 # Direction, shape, contrast and sharpness. A pipette without a mark or a filling has none to guess.
-NUISANCES = ('angle', 'taper', 'depth', 'blur', 'mark', 'cone')
-PARAMETERS = ('x', 'y', *NUISANCES)
+_DRAWN = 'x', 'y', 'angle', 'taper', 'depth', 'blur', 'mark', 'cone'
+PARAMETERS = dict(
+    twophoton=_DRAWN,
+    brightfield=_DRAWN,
+    diffraction=('x', 'y', 'angle', 'taper', 'depth', 'z_um', 'tilt', 'mouth', 'wall'),
+)
 
 
 def cramer_rao(scene: Scene, size: tuple[int, int] = (256, 256)) -> Tensor:
@@ -38,7 +42,7 @@ def tip_covariance(scene: Scene, k: int, size: tuple[int, int] = (256, 256)) -> 
     """Return the least covariance of tip `k`, (B, 2, 2) px^2, infinite where it is unseen."""
     with torch.no_grad():
         expected = render(scene, size)
-        slopes = [slope(scene, k, name, size) for name in PARAMETERS]
+        slopes = [slope(scene, k, name, size) for name in PARAMETERS[scene.modality]]
     photons = scene.sensor.photons[:, None, None]
     variance = charge_variance(expected.clamp(min=0), scene.sensor) + 1e-6
     weighted = torch.stack([s * photons / variance.sqrt() for s in slopes], dim=1)
@@ -53,7 +57,7 @@ def slope(scene: Scene, k: int, name: str, size: tuple[int, int] = (256, 256)) -
     Args:
         scene: the scenes.
         k: which pipette.
-        name: 'x' or 'y' of the tip, or one of `NUISANCES`.
+        name: 'x' or 'y' of the tip, or another of `PARAMETERS`.
         size: of the frame, pixels.
     """
     field = 'tip' if name in 'xy' else name

@@ -62,7 +62,7 @@ def twophoton(image: Tensor, pipette: Pipettes, along: Tensor, across: Tensor) -
     behind = 0.5 * (along + (along.square() + p.blur.square()).sqrt())
     off_axis = (across.square() + 0.25 * p.blur.square()).sqrt()
     build_up = 1 - exp(-behind / p.onset)
-    half_width = behind * (behind * (0.5 * p.taper / p.flare) + 0.5 * p.taper)
+    half_width = p.half_width(behind)
     softness = build_up * p.edge + p.blur
     shadow = (p.presence * p.depth) * build_up * logistic((half_width - off_axis) / softness)
     if (p.fade > 0).any():

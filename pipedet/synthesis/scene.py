@@ -24,7 +24,8 @@ class Pipettes:
     z_um: Tensor  # height of the tip above the focal plane
     taper: Tensor  # width of the wedge per pixel behind the tip
     flare: Tensor  # length over which the taper doubles
-    depth: Tensor  # share of the light that the shaft takes, far behind the tip
+    depth: Tensor  # share of the light that the shaft takes, far behind the tip; diffraction: what
+    #   stray light leaves of the contrast
     onset: Tensor  # length over which depth and edge softness build up
     edge: Tensor  # softness of the edges (logistic scale), far behind the tip
     blur: Tensor  # softness at the tip itself, grows with defocus
@@ -51,6 +52,10 @@ class Pipettes:
     def wide(self) -> 'Pipettes':
         """Return a picked pipette whose fields broadcast against frames: (B, 1, 1)."""
         return Pipettes(*(getattr(self, field.name)[..., None] for field in fields(self)))
+
+    def half_width(self, behind: Tensor) -> Tensor:
+        """Return half the width of the glass at pixels behind the tip."""
+        return behind * (behind * (0.5 * self.taper / self.flare) + 0.5 * self.taper)
 
 
 @dataclass
