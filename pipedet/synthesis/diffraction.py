@@ -20,8 +20,8 @@ from torch import Tensor
 from pipedet.synthesis.scene import Optics, Pipettes, exp, logistic
 
 # Cross-sections, pixels behind the tip: close ones as far as the tip's own diffraction goes, then
-# some until past the farthest corner of a frame from a tip outside of it.
-_AHEAD, _NEAR, _FAR = -32.0, 64.0, 440.0
+# some as far as the frame.
+_AHEAD, _NEAR = -32.0, 64.0
 _FINE, _COARSE = 0.6, 3.0
 _ACROSS, _OVERSAMPLED = 384, 2  # samples of a cross-section; times as many where walls are steep
 _TIP_UM = 24.0  # from the axis to the end of the tip's cross-section
@@ -51,7 +51,7 @@ def diffraction(
         optics: of the microscope, fields (B,).
         pixel_size_um: (B,).
     """
-    light = transmitted(pipette, optics, pixel_size_um)
+    light = transmitted(pipette, optics, pixel_size_um, farthest=along.detach().max().item())
     near = (along - _AHEAD) / _FINE
     far = (_NEAR - _AHEAD) / _FINE + (along - _NEAR) / _COARSE
     row = torch.where(along < _NEAR, near, far)
@@ -63,13 +63,16 @@ def diffraction(
     return image * (1 + p.presence * p.depth * change).clamp(min=0.02)
 
 
-def transmitted(pipette: Pipettes, optics: Optics, pixel_size_um: Tensor) -> Tensor:
+def transmitted(
+    pipette: Pipettes, optics: Optics, pixel_size_um: Tensor, farthest: float = _NEAR
+) -> Tensor:
     """Return the light that each cross-section of a pipette leaves, 1 being the bath's.
 
     Args:
         pipette: one a scene, fields (B, 1).
         optics: of the microscope, fields (B,).
         pixel_size_um: (B,).
+        farthest: pixels behind the tip up to which cross-sections are asked for.
 
     Returns:
         (B, S, U): S cross-sections from `_AHEAD` of the tip on, of U samples each, its axis in
@@ -77,7 +80,8 @@ def transmitted(pipette: Pipettes, optics: Optics, pixel_size_um: Tensor) -> Ten
     """
     p, lens, um = pipette.wide(), optics.wide(), pixel_size_um[:, None, None]
     close = torch.arange(_AHEAD, _NEAR, _FINE, device=um.device)
-    place = torch.cat([close, torch.arange(_NEAR, _FAR, _COARSE, device=um.device)])[:, None]
+    distant = torch.arange(_NEAR, max(farthest, _NEAR) + 2 * _COARSE, _COARSE, device=um.device)
+    place = torch.cat([close, distant])[:, None]
     sections = _sections(p, place, um)
     # Cycles per um, across the shaft and along it.
     across = torch.fft.fftfreq(_ACROSS, 2 / _ACROSS, device=um.device) / sections.room
@@ -86,7 +90,7 @@ def transmitted(pipette: Pipettes, optics: Optics, pixel_size_um: Tensor) -> Ten
 
     def along_the_tip(values: Tensor, gain: Tensor) -> Tensor:
         # The transform is periodic, so that the shaft is faded out before it meets what is ahead.
-        first, others = values.split((len(close), len(place) - len(close)), dim=1)
+        first, others = values.split((len(close), len(distant)), dim=1)
         first = used * _filtered(kept * first, gain, dim=1) + (1 - used) * first
         return torch.cat([first, others], dim=1)
 
@@ -94,7 +98,7 @@ def transmitted(pipette: Pipettes, optics: Optics, pixel_size_um: Tensor) -> Ten
     spectrum = end * _low(torch.fft.fft(_passed(p, lens, sections) - 1))
     spectrum = along_the_tip(spectrum, _defocus(lens, along, p.z_um))
     field = torch.fft.ifft(spectrum * _defocus(lens, across, sections.height))
-    light = (1 + field).abs().square() - 1
+    light = field.real * (field.real + 2) + field.imag.square()  # |1 + field|^2 - 1
     # A condenser lights from all sides within its aperture, which smears what is out of focus;
     # what the objective does not take does not count.
     slant = 0.5 * torch.minimum(lens.condenser, lens.aperture) / _WATER
@@ -125,9 +129,9 @@ def _passed(pipette: Pipettes, optics: Optics, sections: _Sections) -> Tensor:
 
     Glass so steep that even these samples do not show its slope is dark.
     """
-    samples = _ACROSS * _OVERSAMPLED
-    step = sections.room * (2 / samples)
-    ends = step * (torch.arange(samples + 1, device=step.device) - (samples + 1) / 2)
+    half = _ACROSS * _OVERSAMPLED // 2
+    step = sections.room / half
+    ends = step * (torch.arange(half + 2, device=step.device) - 0.5)  # of one side and the axis
 
     def chord(r: Tensor) -> Tensor:
         # The mean over a sample, by its antiderivative: an edge then moves with the radius, where
@@ -141,7 +145,8 @@ def _passed(pipette: Pipettes, optics: Optics, sections: _Sections) -> Tensor:
     glass = chord(sections.radius) - chord(pipette.wall * sections.radius)
     phase = 2 * math.pi / optics.wavelength_um * optics.index * glass / pipette.tilt.cos()
     slope = torch.gradient(phase, dim=2)[0].abs() / math.pi  # 1: of the highest frequency
-    return torch.polar(logistic((0.9 - slope) / 0.05), phase)
+    side = torch.polar(logistic((0.9 - slope) / 0.05), phase)
+    return torch.cat([side[..., 1:].flip(-1), side[..., :-1]], dim=-1)
 
 
 def _low(spectrum: Tensor) -> Tensor:
@@ -157,7 +162,8 @@ def _defocus(optics: Optics, frequency: Tensor, height: Tensor) -> Tensor:
     of the aperture is a little soft, for rings around everything are not seen in practice.
     """
     phase = math.pi * optics.wavelength_um / _WATER * height * frequency.square()
-    passes = exp(-(frequency * optics.wavelength_um / optics.aperture).pow(8))
+    share = (frequency * optics.wavelength_um / optics.aperture).square()
+    passes = exp(-share.square().square())
     return torch.polar(passes.expand_as(phase), phase)
 
 
@@ -168,8 +174,11 @@ def _blur(frequency: Tensor, smear_um: Tensor, pixel_size_um: Tensor) -> Tensor:
 
 
 def _filtered(values: Tensor, gain: Tensor, dim: int) -> Tensor:
-    filtered = torch.fft.ifft(torch.fft.fft(values, dim=dim) * gain, dim=dim)
-    return filtered if values.is_complex() else filtered.real
+    if values.is_complex():
+        return torch.fft.ifft(torch.fft.fft(values, dim=dim) * gain, dim=dim)
+    size = values.shape[dim]
+    gain = gain.narrow(dim, 0, size // 2 + 1)  # the others are the same, mirrored
+    return torch.fft.irfft(torch.fft.rfft(values, dim=dim) * gain, n=size, dim=dim)
 
 
 def _look_up(table: Tensor, row: Tensor, column: Tensor) -> Tensor:
