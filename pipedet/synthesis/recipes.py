@@ -42,6 +42,14 @@ class Recipe:
 
 
 _standard = Recipe()
+_bath = replace(
+    _standard,
+    modality='brightfield',
+    counts=(0.05, 0.95),
+    photons=(200.0, 3000.0),
+    contrast=(0.7, 1.1),
+    intruder=0.05,
+)
 
 RECIPES = {
     'standard': _standard,
@@ -67,23 +75,9 @@ RECIPES = {
     ),
     'empty': replace(_standard, counts=(1.0,), intruder=0.5),
     'crowded': replace(_standard, counts=(0.0, 0.0, 0.0, 0.0, 0.0, 0.25, 0.25, 0.25, 0.25)),
-    'brightfield': replace(
-        _standard,
-        modality='brightfield',
-        counts=(0.05, 0.95),
-        photons=(200.0, 3000.0),
-        contrast=(0.7, 1.1),
-        intruder=0.05,
-    ),
+    'brightfield': _bath,
     # The same bath and pipettes whose looks follow from glass, height and microscope.
-    'diffraction': replace(
-        _standard,
-        modality='diffraction',
-        counts=(0.05, 0.95),
-        photons=(200.0, 3000.0),
-        contrast=(0.7, 1.1),
-        intruder=0.05,
-    ),
+    'diffraction': replace(_bath, modality='diffraction'),
     # Brain slices under differential interference contrast, half of them without a pipette.
     'slice': replace(
         _standard,
