@@ -186,7 +186,7 @@ def _clear_glass(rng: np.random.Generator, unit: float) -> dict:
         taper=rng.uniform(0.12, 0.5),
         flare=rng.uniform(300, 1500) * unit,
         depth=rng.uniform(0.6, 1.0),  # stray light takes the rest of the contrast
-        mouth=rng.uniform(0.4, 1.5),
+        mouth=np.exp(rng.uniform(*np.log((0.15, 1.5)))),  # fine glass in focus is hardly seen
         wall=rng.uniform(0.4, 0.85),
         tilt=np.radians(rng.uniform(5, 50)),
         **dict.fromkeys((*unseen, 'cone', 'cone_length', 'lumen_at', 'pale'), 0.0),
