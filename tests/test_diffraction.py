@@ -28,7 +28,7 @@ def with_optics(scene, **changes):
 
 def light_of(scene):
     """The light that its first pipette leaves, without what its bath does."""
-    return transmitted(scene.pipettes.pick(0), scene.optics, scene.pixel_size_um)
+    return transmitted(scene.pipettes.pick(0), scene.optics, scene.relief, scene.pixel_size_um)
 
 
 def test_glass_like_the_bath_is_not_seen():
@@ -101,6 +101,51 @@ def test_a_weak_rod_has_the_contrast_that_its_defocus_transfers():
         expected = torch.fft.ifft(torch.fft.fft(phase) * seen).real
         assert (light - expected).abs().max() < 0.04 * expected.abs().max()
         assert light[len(light) // 2].sign() == -torch.tensor(height).sign()
+
+
+def with_relief(scene, strength, shear_x, shear_y):
+    return replace(scene, relief=torch.tensor([[strength, shear_x, shear_y]]))
+
+
+def test_interference_contrast_shows_the_slope_of_thin_glass_and_not_the_glass():
+    """In focus: the difference of the phase a shear apart, in the tissue's contrast."""
+    flat = bath(z_um=0.0, tilt=0.0, taper=0.0, mouth=3.0, wall=0.0, angle=0.0)
+    flat = with_optics(flat, index=WEAK, aperture=0.9, condenser=0.0)
+    seen = light_of(with_relief(flat, 1.6, 0.0, 1.0))[0, 150] - 1
+    assert light_of(flat).sub(1).abs().max() < 0.1 * seen.abs().max()
+    um = flat.pixel_size_um.item()
+    x = torch.linspace(-28.5, 28.5, len(seen) + 1)[:-1]
+
+    def phase(x):
+        wavelength = flat.optics.wavelength_um.item()
+        return 4 * torch.pi / wavelength * WEAK * (9 - x.square()).clamp(min=0).sqrt()
+
+    expected = 1.6 / 0.8 * (phase(x + um) - phase(x - um))
+    assert torch.corrcoef(torch.stack([seen, expected]))[0, 1] > 0.97
+    assert 0.8 < seen.abs().max() / expected.abs().max() < 1.1
+
+
+def test_half_a_turn_of_the_shear_mirrors_the_pipette():
+    scene = bath(angle=0.0)
+    one, other = (light_of(with_relief(scene, 1.0, 0.0, shear)) for shear in (0.8, -0.8))
+    assert torch.allclose(one[..., 1:], other[..., 1:].flip(2), atol=2e-3)
+    assert (one - other).abs().max() > 0.1
+
+
+def test_a_shear_along_the_shaft_shows_the_tip():
+    """Ahead of the tip nothing; behind it what does not change along the shaft is flat again."""
+    flat = bath(z_um=0.0, tilt=0.0, taper=0.0, mouth=2.0, wall=0.0, angle=0.0)
+    flat = with_optics(flat, index=WEAK, aperture=0.9, condenser=0.0)
+    seen = (light_of(with_relief(flat, 1.6, 1.0, 0.0)) - 1).abs().amax(dim=2)[0]
+    tip = int(32 / 0.6)
+    assert seen[tip - 3 : tip + 3].max() > 5 * max(seen[:20].max(), seen[tip + 15 : tip + 40].max())
+
+
+def test_a_scene_without_interference_is_the_same_beside_one_with_it():
+    plain, sheared = bath(0), with_relief(bath(1), 1.2, 0.7, -0.5)
+    both = render(stack([plain, sheared]))
+    assert torch.allclose(both[:1], render(plain), atol=1e-4)
+    assert torch.allclose(both[1:], render(sheared), atol=1e-4)
 
 
 def test_both_sides_of_the_axis_are_alike():

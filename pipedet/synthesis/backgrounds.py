@@ -78,13 +78,19 @@ def _bath(rng: np.random.Generator, stats: dict) -> dict[str, Blobs | Waves]:
 
 def _slice(rng: np.random.Generator, stats: dict, pixel_size_um: float) -> dict[str, Blobs | Waves]:
     # Tissue is transparent: what the optics show is its relief.
-    cells = int(rng.poisson(0.8 * stats['cells']))
+    cells, pyramids = rng.poisson(0.5 * stats['cells'], 2)
+    diameter, gain = 1.3 * stats['cell_um'] / pixel_size_um, 4 * stats['cell_gain']
+    run = _spread(rng)
     return dict(
         illumination=_illumination(rng, 0.5 * stats['uneven']),
-        tissue=_cells(rng, cells, 1.3 * stats['cell_um'] / pixel_size_um, 4 * stats['cell_gain']),
+        tissue=_join(
+            _cells(rng, int(cells), diameter, gain),
+            _pyramids(rng, int(pyramids), diameter, gain),
+        ),
         shadows=_vessels(rng, int(rng.poisson(0.3 * stats['vessels'])), pixel_size_um),
         plume=_nothing(),
-        texture=_texture(rng, 0.8 * stats['texture'], (5, 60)),
+        # A slope shows the shortest waves the most: of a few one would see each.
+        texture=_waves(rng, 0.5 * stats['texture'], (4, 60), run, n=192),
     )
 
 
@@ -128,6 +134,25 @@ def _cells(rng: np.random.Generator, n: int, diameter: float, gain: float) -> Bl
     shift = 0.5 * radius * (parts < 2)
     dx, dy = rng.normal(0, 1, (2, n, 3)) * shift
     columns = np.broadcast_arrays(x + dx, y + dy, sigma, sigma, amplitude)
+    return _blobs(*(np.ravel(c) for c in columns))
+
+
+def _pyramids(rng: np.random.Generator, n: int, diameter: float, gain: float) -> Blobs:
+    """Pyramidal cells, which taper like a pipette: somata that run out into dendrites.
+
+    Apical dendrites of a slice point one way, the surface.
+    """
+    parts = 16
+    thinner = rng.uniform(0.82, 0.93, (n, 1)) ** np.arange(parts)
+    thickness = 0.35 * diameter * np.exp(rng.normal(0, 0.2, (n, 1))) * thinner
+    heading = rng.uniform(0, 2 * np.pi) + rng.normal(0, 0.25, (n, 1))
+    heading = heading + np.cumsum(rng.normal(0, 0.06, (n, parts)), axis=1)
+    start = rng.uniform(-20, SIZE + 20, (2, n, 1))
+    x, y = start + np.cumsum(thickness * np.stack([np.cos(heading), np.sin(heading)]), axis=2)
+    focus = rng.uniform(1.0, 2.0, (n, 1))  # out of the plane: wider and fainter
+    # Gaussians one sigma apart add up to 2.5 of one.
+    amplitude = gain / 2.5 / focus**2 * np.exp(rng.normal(0, 0.6, (n, 1))) * thinner
+    columns = np.broadcast_arrays(x, y, focus * thickness, focus * thickness, amplitude)
     return _blobs(*(np.ravel(c) for c in columns))
 
 
@@ -188,7 +213,7 @@ def _holes(rng: np.random.Generator, n: int, pixel_size_um: float) -> Blobs:
 def _neuropil(rng: np.random.Generator, stats: dict, unit: float) -> Neuropil:
     """A felt of fibres that is denser in some places; wavelengths are given at `REFERENCE_UM`."""
     finest = rng.uniform(6, 18) * unit
-    spread = np.pi if rng.random() < 0.5 else rng.uniform(0.3, 1.5)  # fibres may run one way
+    spread = _spread(rng)
     web = _waves(rng, 1.0, (finest, rng.uniform(2, 6) * finest), spread)
     # A typical fibre is where the web goes through 0 with its rms slope; half of all are thinner.
     slope = (0.5 * web.amplitude.square() * (web.kx.square() + web.ky.square())).sum(1).sqrt()
@@ -206,16 +231,24 @@ def _no_neuropil() -> Neuropil:
     return Neuropil(nothing, nothing, nothing, strength=torch.zeros(1), width=torch.ones(1))
 
 
+def _spread(rng: np.random.Generator) -> float:
+    """Return how far, in radians, waves run from their main direction: fibres may run one way."""
+    return np.pi if rng.random() < 0.5 else rng.uniform(0.3, 1.5)
+
+
 def _texture(rng: np.random.Generator, rms: float, wavelengths: tuple[float, float]) -> Waves:
     """A random field: 48 waves, log-uniform in wavelength, of equal power."""
     return _waves(rng, rms, wavelengths, np.pi)
 
 
 def _waves(
-    rng: np.random.Generator, rms: float, wavelengths: tuple[float, float], spread: float
+    rng: np.random.Generator,
+    rms: float,
+    wavelengths: tuple[float, float],
+    spread: float,
+    n: int = 48,
 ) -> Waves:
-    """Draw 48 waves that run within `spread` of some direction; pi is any."""
-    n = 48
+    """Draw n waves that run within `spread` of some direction; pi is any."""
     k = 2 * np.pi / np.exp(rng.uniform(*np.log(wavelengths), n))
     angle, phase = rng.uniform(0, 2 * np.pi, (2, n))
     if spread < np.pi:

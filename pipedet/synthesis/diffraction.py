@@ -5,7 +5,8 @@ focus the very tip is a clear thread, where the shaft crosses the focal plane it
 beyond fringes spread. All this follows from one thin, inclined phase object and a Fresnel
 propagation (Goodman 2017, Introduction to Fourier Optics, ch. 4), which is taken apart: across the
 shaft every cross-section is propagated by its own height, along it by the tip's, since further back
-nothing changes fast along the shaft.
+nothing changes fast along the shaft. Differential interference contrast shows the difference of two
+such fields, a shear apart, with a bias between them (Preza et al. 1999, J. Opt. Soc. Am. A 16).
 
 Light comes from below and the objective looks from above. Two conventions: where the shaft is tens
 of micrometres thick it is no thin object any more, and is as dark as one would be.
@@ -27,6 +28,7 @@ _ACROSS, _OVERSAMPLED = 384, 2  # samples of a cross-section; times as many wher
 _TIP_UM = 24.0  # from the axis to the end of the tip's cross-section
 _USED_PX, _KEPT_PX, _SOFT_PX = 28.0, 46.0, 3.0  # windows of what is done along the shaft
 _BLUNT_UM = 0.15  # softness of the glass's end
+_TISSUE = 0.8  # radians that light is delayed by in unit thickness of `Scene.relief`
 _WATER = 1.33  # refractive index of what the light goes through out of focus
 _PIXEL = 12**-0.5  # standard deviation of a pixel's own width
 _THIN_UM = 1e-3  # radius of the thinnest glass: padding has none
@@ -39,6 +41,7 @@ def diffraction(
     along: Tensor,
     across: Tensor,
     optics: Optics,
+    relief: Tensor,
     pixel_size_um: Tensor,
 ) -> Tensor:
     """Draw a pipette over `image` (B, H, W) as a microscope that looks from above shows it.
@@ -49,9 +52,11 @@ def diffraction(
         along: of each pixel, its distance behind the tip, pixels, as the image.
         across: its distance off the axis.
         optics: of the microscope, fields (B,).
+        relief: (B, 3), the scene's.
         pixel_size_um: (B,).
     """
-    light = transmitted(pipette, optics, pixel_size_um, farthest=along.detach().max().item())
+    farthest = along.detach().max().item()
+    light = transmitted(pipette, optics, relief, pixel_size_um, farthest)
     near = (along - _AHEAD) / _FINE
     far = (_NEAR - _AHEAD) / _FINE + (along - _NEAR) / _COARSE
     row = torch.where(along < _NEAR, near, far)
@@ -64,13 +69,18 @@ def diffraction(
 
 
 def transmitted(
-    pipette: Pipettes, optics: Optics, pixel_size_um: Tensor, farthest: float = _NEAR
+    pipette: Pipettes,
+    optics: Optics,
+    relief: Tensor,
+    pixel_size_um: Tensor,
+    farthest: float = _NEAR,
 ) -> Tensor:
     """Return the light that each cross-section of a pipette leaves, 1 being the bath's.
 
     Args:
         pipette: one a scene, fields (B, 1).
         optics: of the microscope, fields (B,).
+        relief: (B, 3), strength and half of the shear (x, y), pixels; 0: no interference contrast.
         pixel_size_um: (B,).
         farthest: pixels behind the tip up to which cross-sections are asked for.
 
@@ -96,8 +106,16 @@ def transmitted(
 
     end = logistic(place * um / _BLUNT_UM)
     spectrum = end * _low(torch.fft.fft(_passed(p, lens, sections) - 1))
-    spectrum = along_the_tip(spectrum, _defocus(lens, along, p.z_um))
-    field = torch.fft.ifft(spectrum * _defocus(lens, across, sections.height))
+    by = [um * part for part in _in_frame(relief[:, 1:], p.angle)]
+
+    def seen(side: int) -> Tensor:
+        # As the objective shows it, moved by the shear to one side.
+        shown = along_the_tip(spectrum, _shown(lens, along, p.z_um, side * by[0]))
+        return torch.fft.ifft(shown * _shown(lens, across, sections.height, side * by[1]))
+
+    # Two fields only where there is a shear: they take the time of two.
+    sheared = (relief[:, 0] > 0).any()
+    field = _interference(seen(1), seen(-1), relief[:, :1, None]) if sheared else seen(0)
     light = field.real * (field.real + 2) + field.imag.square()  # |1 + field|^2 - 1
     # A condenser lights from all sides within its aperture, which smears what is out of focus;
     # what the objective does not take does not count.
@@ -155,16 +173,35 @@ def _low(spectrum: Tensor) -> Tensor:
     return torch.cat([spectrum[..., :half], spectrum[..., -half:]], dim=-1) / _OVERSAMPLED
 
 
-def _defocus(optics: Optics, frequency: Tensor, height: Tensor) -> Tensor:
+def _shown(optics: Optics, frequency: Tensor, height: Tensor, moved_um: Tensor) -> Tensor:
     """Return what the objective makes of frequencies (cycles per um) `height` um above its focus.
 
     A field goes as exp(ikz) and is traced back, down to the focal plane: hence the sign. The edge
-    of the aperture is a little soft, for rings around everything are not seen in practice.
+    of the aperture is a little soft, for rings around everything are not seen in practice. What is
+    shown is taken from `moved_um` further on.
     """
     phase = math.pi * optics.wavelength_um / _WATER * height * frequency.square()
+    phase = phase + 2 * math.pi * moved_um * frequency
     share = (frequency * optics.wavelength_um / optics.aperture).square()
     passes = exp(-share.square().square())
     return torch.polar(passes.expand_as(phase), phase)
+
+
+def _in_frame(shear: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
+    """Return how far a shear (B, 2) goes back along shafts at angles (B, 1, 1), and across them."""
+    x, y = shear[..., None, None].unbind(dim=1)
+    return x * angle.cos() + y * angle.sin(), y * angle.cos() - x * angle.sin()
+
+
+def _interference(ahead: Tensor, behind: Tensor, strength: Tensor) -> Tensor:
+    """Return the difference of two sheared fields, both less the bath's, with the bath again 1.
+
+    The bias between them gives the tissue the contrast that `Scene.relief` says; half a turn, that
+    of no contrast, leaves their mean.
+    """
+    bias = torch.atan2(torch.full_like(strength, _TISSUE), strength)  # half of it
+    turn = torch.polar(torch.ones_like(bias), bias)
+    return (ahead * turn - behind * turn.conj()) / (2j * bias.sin())
 
 
 def _blur(frequency: Tensor, smear_um: Tensor, pixel_size_um: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ class Recipe:
         intruder: probability of a shaft that crosses the field, its tip outside (rarely in a
             corner).
         min_cnr: scenes with a tip below this are drawn again.
-        relief: whether brightfield is differential interference contrast, on tissue.
+        relief: whether it is differential interference contrast, with tissue in the light.
         neuropil: whether two-photon tissue has fibres, pieces of cells and holes of vessels.
     """
 
@@ -81,7 +81,7 @@ RECIPES = {
     # Brain slices under differential interference contrast, half of them without a pipette.
     'slice': replace(
         _standard,
-        modality='brightfield',
+        modality='diffraction',
         counts=(0.5, 0.3, 0.2),
         photons=(100.0, 3000.0),
         contrast=(0.4, 1.1),

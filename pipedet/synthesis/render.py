@@ -34,7 +34,12 @@ def draw_pipettes(image: Tensor, scene: Scene, ys: Tensor, xs: Tensor) -> Tensor
     draw = {
         'twophoton': twophoton,
         'brightfield': brightfield,
-        'diffraction': partial(diffraction, optics=scene.optics, pixel_size_um=scene.pixel_size_um),
+        'diffraction': partial(
+            diffraction,
+            optics=scene.optics,
+            relief=scene.relief,
+            pixel_size_um=scene.pixel_size_um,
+        ),
     }[scene.modality]
     # One pipette at a time: a frame stays in the processor's cache, all K of them would not.
     for k in range(scene.pipettes.tip.shape[1]):

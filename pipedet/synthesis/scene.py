@@ -130,7 +130,7 @@ class Scene:
     plume: Blobs  # dye in the bath
     texture: Waves
     neuropil: Neuropil
-    relief: Tensor  # (B, 3), differential interference contrast: strength, then shear x, y; 0: none
+    relief: Tensor  # (B, 3), interference contrast: strength, then half of the shear, x, y; 0: none
     optics: Optics
     sensor: Sensor
     pixel_size_um: Tensor  # (B,)
