@@ -50,7 +50,7 @@ model = dict(
 )
 train_dataloader.update(batch_size=16, num_workers=0, persistent_workers=False)
 train_dataloader.dataset.update(
-    # Most brightfield by optics: drawn scenes taught to take a waist of the fringes for the tip.
+    # By optics: taught by drawn ones alone, a waist of the fringes was taken for the tip.
     recipes=dict(training=0.45, neuropil=0.25, diffraction=0.16, brightfield=0.04, slice=0.1),
     length=4800,
     keep=2,

@@ -7,6 +7,7 @@ import torch
 from pipedet.synthesis import diffraction, draw_scene, render, stack
 from pipedet.synthesis.diffraction import transmitted
 from pipedet.synthesis.limits import PARAMETERS, cramer_rao, slope
+from pipedet.synthesis.render import along_and_across, draw_pipettes
 from pipedet.synthesis.scene import Pipettes
 
 WEAK = 2e-4  # difference of refractive indices that turns the phase by hundredths of a radian
@@ -76,8 +77,9 @@ def test_a_pipette_shows_where_it_crosses_the_focal_plane():
 
 
 def test_the_bound_is_finite():
-    bound = cramer_rao(bath())
-    assert bound.isfinite().all() and (bound > 0).all() and (bound < 2).all()
+    for scene in (bath(), with_relief(bath(), 1.0, 0.5, 0.3)):
+        bound = cramer_rao(scene)
+        assert bound.isfinite().all() and (bound > 0).all() and (bound < 2).all()
 
 
 def test_a_weak_rod_has_the_contrast_that_its_defocus_transfers():
@@ -123,6 +125,37 @@ def test_interference_contrast_shows_the_slope_of_thin_glass_and_not_the_glass()
     expected = 1.6 / 0.8 * (phase(x + um) - phase(x - um))
     assert torch.corrcoef(torch.stack([seen, expected]))[0, 1] > 0.97
     assert 0.8 < seen.abs().max() / expected.abs().max() < 1.1
+
+
+def test_a_slanted_shaft_has_the_relief_that_tissue_of_its_thickness_has():
+    """At the tip and far behind it, the shear nearly along the shaft."""
+    strength, shear = 1.6, torch.tensor([-0.6, 0.8])
+    scene = bath(
+        z_um=0.0, tilt=0.0, taper=0.4, flare=1e9, mouth=1.5, wall=0.0, angle=2.3, depth=1.0
+    )
+    angle = torch.tensor([[2.3]])
+    pipettes = replace(scene.pipettes, tip=torch.tensor([[[128.0, 128.0]]]), angle=angle)
+    scene = with_optics(replace(scene, pipettes=pipettes), index=WEAK, aperture=0.9, condenser=0.0)
+    scene = with_relief(scene, strength, *shear.tolist())
+    axis = torch.arange(256.0)[None]
+    bare = torch.ones(1, 256, 256)
+    seen = draw_pipettes(bare, scene, axis, axis)[0] - 1
+
+    def thickness(shift):
+        p = scene.pipettes.pick(0)
+        along, across = along_and_across(p, axis + shift[1], axis + shift[0])
+        um = scene.pixel_size_um
+        radius = p.mouth[..., None] + um * p.half_width(along.clamp(min=0))
+        half = (radius.square() - (um * across).square()).clamp(min=0).sqrt()
+        return (2 * half * (along > 0))[0], along[0]
+
+    (ahead, along), (behind, _) = thickness(shear), thickness(-shear)
+    turn = 2 * torch.pi / scene.optics.wavelength_um * WEAK  # radians a um
+    expected = strength / 0.8 * turn * (ahead - behind)
+    for first, last in ((3, 25), (32, 60)):
+        part = (along > first) & (along < last)
+        assert torch.corrcoef(torch.stack([seen[part], expected[part]]))[0, 1] > 0.9
+        assert 0.7 < seen[part].std() / expected[part].std() < 1.05
 
 
 def test_half_a_turn_of_the_shear_mirrors_the_pipette():

@@ -143,7 +143,7 @@ def test_a_window_renders_as_the_frame_does(recipe):
     assert torch.allclose(render_at(scene, ys, xs), render(scene)[:, 40:60, 90:130], atol=1e-4)
 
 
-@pytest.mark.parametrize('recipe', ['standard', 'brightfield', 'diffraction'])
+@pytest.mark.parametrize('recipe', ['standard', 'brightfield', 'diffraction', 'slice'])
 def test_the_image_is_differentiable_in_every_tip(recipe):
     scene = scenes(recipe, 1, seed=8)[0].scene
     tip = scene.pipettes.tip.clone().requires_grad_()

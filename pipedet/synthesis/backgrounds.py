@@ -89,7 +89,7 @@ def _slice(rng: np.random.Generator, stats: dict, pixel_size_um: float) -> dict[
         ),
         shadows=_vessels(rng, int(rng.poisson(0.3 * stats['vessels'])), pixel_size_um),
         plume=_nothing(),
-        # A slope shows the shortest waves the most: of a few one would see each.
+        # A slope shows the short waves the most: of a few one would see each.
         texture=_waves(rng, 0.5 * stats['texture'], (4, 60), run, n=192),
     )
 
@@ -150,7 +150,7 @@ def _pyramids(rng: np.random.Generator, n: int, diameter: float, gain: float) ->
     start = rng.uniform(-20, SIZE + 20, (2, n, 1))
     x, y = start + np.cumsum(thickness * np.stack([np.cos(heading), np.sin(heading)]), axis=2)
     focus = rng.uniform(1.0, 2.0, (n, 1))  # out of the plane: wider and fainter
-    # Gaussians one sigma apart add up to 2.5 of one.
+    # Gaussians one sigma apart add up to 2.5 of one, wider ones to more: a line fades by 1 / focus.
     amplitude = gain / 2.5 / focus**2 * np.exp(rng.normal(0, 0.6, (n, 1))) * thinner
     columns = np.broadcast_arrays(x, y, focus * thickness, focus * thickness, amplitude)
     return _blobs(*(np.ravel(c) for c in columns))

@@ -1,4 +1,4 @@
-"""Ex vivo, brightfield, from the optics: what hollow glass does to the phase of light.
+"""Transmitted light, from the optics: what hollow glass does to the phase of light.
 
 A pipette rises from its tip, so that each of its cross-sections has a defocus of its own: below the
 focus the very tip is a clear thread, where the shaft crosses the focal plane it has a waist, and
@@ -6,10 +6,12 @@ beyond fringes spread. All this follows from one thin, inclined phase object and
 propagation (Goodman 2017, Introduction to Fourier Optics, ch. 4), which is taken apart: across the
 shaft every cross-section is propagated by its own height, along it by the tip's, since further back
 nothing changes fast along the shaft. Differential interference contrast shows the difference of two
-such fields, a shear apart, with a bias between them (Preza et al. 1999, J. Opt. Soc. Am. A 16).
+such fields, a shear apart, with a bias between them (Preza et al. 1999, J. Opt. Soc. Am. A 16,
+2185).
 
 Light comes from below and the objective looks from above. Two conventions: where the shaft is tens
-of micrometres thick it is no thin object any more, and is as dark as one would be.
+of micrometres thick it is no thin object any more, and is as dark as one would be; glass before
+tissue multiplies its light, where interference would add their phases first.
 """
 
 import math
@@ -104,14 +106,16 @@ def transmitted(
         first = used * _filtered(kept * first, gain, dim=1) + (1 - used) * first
         return torch.cat([first, others], dim=1)
 
-    end = logistic(place * um / _BLUNT_UM)
-    spectrum = end * _low(torch.fft.fft(_passed(p, lens, sections) - 1))
-    by = [um * part for part in _in_frame(relief[:, 1:], p.angle)]
+    back, aside = _in_frame(relief[:, 1:], p.angle)
 
     def seen(side: int) -> Tensor:
-        # As the objective shows it, moved by the shear to one side.
-        shown = along_the_tip(spectrum, _shown(lens, along, p.z_um, side * by[0]))
-        return torch.fft.ifft(shown * _shown(lens, across, sections.height, side * by[1]))
+        # What the objective shows of the glass that the shear moves here.
+        there = place + side * back
+        moved = _sections(p, there, um)
+        end = logistic(there * um / _BLUNT_UM)
+        spectrum = end * _low(torch.fft.fft(_passed(p, lens, moved, sections.room) - 1))
+        spectrum = along_the_tip(spectrum, _defocus(lens, along, p.z_um))
+        return torch.fft.ifft(spectrum * _defocus(lens, across, moved.height, side * aside * um))
 
     # Two fields only where there is a shear: they take the time of two.
     sheared = (relief[:, 0] > 0).any()
@@ -142,13 +146,13 @@ def _sections(pipette: Pipettes, along: Tensor, pixel_size_um: Tensor) -> _Secti
     return _Sections(radius, height, room=_TIP_UM + 1.5 * radius + 0.3 * height.abs())
 
 
-def _passed(pipette: Pipettes, optics: Optics, sections: _Sections) -> Tensor:
+def _passed(pipette: Pipettes, optics: Optics, sections: _Sections, room: Tensor) -> Tensor:
     """Return the field behind the glass (B, S, U), U oversampled: delayed by what it passes.
 
     Glass so steep that even these samples do not show its slope is dark.
     """
     half = _ACROSS * _OVERSAMPLED // 2
-    step = sections.room / half
+    step = room / half
     ends = step * (torch.arange(half + 2, device=step.device) - 0.5)  # of one side and the axis
 
     def chord(r: Tensor) -> Tensor:
@@ -173,7 +177,9 @@ def _low(spectrum: Tensor) -> Tensor:
     return torch.cat([spectrum[..., :half], spectrum[..., -half:]], dim=-1) / _OVERSAMPLED
 
 
-def _shown(optics: Optics, frequency: Tensor, height: Tensor, moved_um: Tensor) -> Tensor:
+def _defocus(
+    optics: Optics, frequency: Tensor, height: Tensor, moved_um: Tensor | float = 0.0
+) -> Tensor:
     """Return what the objective makes of frequencies (cycles per um) `height` um above its focus.
 
     A field goes as exp(ikz) and is traced back, down to the focal plane: hence the sign. The edge
@@ -194,14 +200,14 @@ def _in_frame(shear: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _interference(ahead: Tensor, behind: Tensor, strength: Tensor) -> Tensor:
-    """Return the difference of two sheared fields, both less the bath's, with the bath again 1.
+    """Return the difference of two sheared fields, scaled so that the bath's would be 1.
 
-    The bias between them gives the tissue the contrast that `Scene.relief` says; half a turn, that
-    of no contrast, leaves their mean.
+    The fields and their difference are all given less the bath's. The bias between them gives glass
+    the contrast that `Scene.relief` says of tissue; half a turn, that of none, leaves their mean.
     """
-    bias = torch.atan2(torch.full_like(strength, _TISSUE), strength)  # half of it
-    turn = torch.polar(torch.ones_like(bias), bias)
-    return (ahead * turn - behind * turn.conj()) / (2j * bias.sin())
+    half_bias = torch.atan2(torch.full_like(strength, _TISSUE), strength)
+    turn = torch.polar(torch.ones_like(half_bias), half_bias)
+    return (ahead * turn - behind * turn.conj()) / (2j * half_bias.sin())
 
 
 def _blur(frequency: Tensor, smear_um: Tensor, pixel_size_um: Tensor) -> Tensor:

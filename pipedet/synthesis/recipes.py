@@ -15,7 +15,7 @@ class Recipe:
     """What may be asked of a set of scenes.
 
     Attributes:
-        modality: 'twophoton'; 'brightfield', drawn; or 'diffraction', brightfield from its optics.
+        modality: 'twophoton'; 'brightfield', drawn; or 'diffraction', from its optics.
         counts: probability of 0, 1, 2, ... labelled tips, beside an intruder's.
         photons: bounds of the photon budget, drawn uniformly.
         contrast: bounds of a factor on every pipette's contrast.

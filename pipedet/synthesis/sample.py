@@ -179,14 +179,14 @@ def _bath_glass(rng: np.random.Generator, unit: float) -> dict:
 
 
 def _clear_glass(rng: np.random.Generator, unit: float) -> dict:
-    """One pipette in a bath, as glass; nothing of it is drawn but what its optics do."""
+    """One pipette, as glass; nothing of it is drawn but what its optics do."""
     unseen = ('onset', 'edge', 'blur', 'mark', 'mark_length', 'mark_width')
     return dict(
         z_um=rng.uniform(-12, 12),
         taper=rng.uniform(0.12, 0.5),
         flare=rng.uniform(300, 1500) * unit,
         depth=rng.uniform(0.6, 1.0),  # stray light takes the rest of the contrast
-        mouth=np.exp(rng.uniform(*np.log((0.15, 1.5)))),  # fine glass in focus is hardly seen
+        mouth=np.exp(rng.uniform(*np.log((0.15, 1.5)))),  # the finest is hardly seen in focus
         wall=rng.uniform(0.4, 0.85),
         tilt=np.radians(rng.uniform(5, 50)),
         **dict.fromkeys((*unseen, 'cone', 'cone_length', 'lumen_at', 'pale'), 0.0),
@@ -233,11 +233,11 @@ def _pipettes(rng, session: Session, recipe: Recipe, tips, angles) -> Pipettes:
 
 
 def _relief(rng: np.random.Generator, recipe: Recipe) -> torch.Tensor:
-    """The condenser's shear, some two pixels either way, for recipes that have one."""
+    """The prisms' shear, half of it either way, for recipes that have one."""
     values = np.zeros(3)
     if recipe.relief:
-        angle, shear = rng.uniform(0, 2 * np.pi), rng.uniform(0.5, 1.5)
-        values[:] = rng.uniform(0.4, 2.0), shear * np.cos(angle), shear * np.sin(angle)
+        angle, shear = rng.uniform(0, 2 * np.pi), rng.uniform(0.25, 0.8)
+        values[:] = rng.uniform(0.6, 3.0), shear * np.cos(angle), shear * np.sin(angle)
     return torch.from_numpy(values.astype(np.float32))[None]
 
 
@@ -253,10 +253,12 @@ def _optics(rng: np.random.Generator, recipe: Recipe) -> dict:
     """A session's objective, condenser and light, from blue to the infrared of slice rigs."""
     if recipe.modality != 'diffraction':
         return dict(wavelength_um=0.0, aperture=0.0, condenser=0.0, index=0.0)
+    # Interference contrast is used with an open condenser, a bath with a closed one, too.
+    stop = (0.2, 0.8) if recipe.relief else (0.01, 0.4)
     return dict(
         wavelength_um=rng.uniform(0.45, 0.9),
         aperture=rng.uniform(0.25, 0.9),
-        condenser=np.exp(rng.uniform(np.log(0.01), np.log(0.4))),
+        condenser=np.exp(rng.uniform(*np.log(stop))),
         index=rng.uniform(0.11, 0.15),
     )
 
