@@ -6,6 +6,7 @@ SHOWN = {
     'standard': 'two-photon scenes, `standard`',
     'brightfield': 'brightfield scenes, drawn',
     'diffraction': 'brightfield scenes, from their optics',
+    'slice': 'slices under DIC, from their optics',
     'exvivo_zstack': 'real brightfield images of one pipette',
 }
 
@@ -47,8 +48,9 @@ def card_of(found: dict) -> str:
         '',
         'Known count for distances (as many answers as tips), open count for F1 and ghosts '
         '(answers without a tip at 10 um, a frame). The first three sets are frozen; `crowded`, '
-        '`empty`, `brightfield` (drawn) and `diffraction` (computed from its optics) come from the '
-        'stream; folders of real images follow, their distances those of images with a scale. '
+        '`empty`, `brightfield` (drawn), `diffraction` (computed from its optics) and `slice` (as '
+        'the former, under interference contrast and before tissue) come from the stream; '
+        'folders of real images follow, their distances those of images with a scale. '
         'ECE: by how much the score is off as a chance, on average. 90 % ellipse holds: share of '
         'the tips found within 10 um that lie in theirs (0.90 is right). '
         'Unfamiliar: images not answered, being unlike those of training. Of the tips of CNR 1 and '

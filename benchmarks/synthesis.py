@@ -52,7 +52,7 @@ def time_gpu(recipe: str) -> dict[str, float]:
 
 if __name__ == '__main__':
     torch.set_num_threads(1)
-    recipes = ('standard', 'brightfield', 'diffraction')
+    recipes = ('standard', 'brightfield', 'diffraction', 'slice')
     result = dict(
         device=device_name('cpu'),
         date=datetime.date.today().isoformat(),

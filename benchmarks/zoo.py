@@ -42,7 +42,7 @@ OTHERS = (0.3, 0.5, 0.9)
 CHOICE = ('open/recall@5um', 'open/precision@5um', 'open/ghosts_per_image')
 OPEN = ('open/f1@5um', 'open/ghosts_per_image')
 FROZEN = ('clear', 'standard', 'starved')
-DRAWN = ('crowded', 'empty', 'brightfield', 'diffraction')
+DRAWN = ('crowded', 'empty', 'brightfield', 'diffraction', 'slice')
 RELIED_ON = (0.0, 0.5, 0.7)  # confidences from which one may choose to rely on an answer
 NEAR_UM = 4.0  # heights at which a real tip is to be found
 
