@@ -51,7 +51,7 @@ model = dict(
 train_dataloader.update(batch_size=16, num_workers=0, persistent_workers=False)
 train_dataloader.dataset.update(
     # By optics: taught by drawn ones alone, a waist of the fringes was taken for the tip.
-    recipes=dict(training=0.45, neuropil=0.25, diffraction=0.16, brightfield=0.04, slice=0.1),
+    recipes=dict(training=0.45, neuropil=0.25, diffraction=0.15, brightfield=0.02, slice=0.13),
     length=4800,
     keep=2,
     pipeline=[
