@@ -244,9 +244,35 @@ def test_novelty_knows_what_it_has_seen():
     novelty, mixing = Novelty(3), torch.randn(6, 6)
     known, held_out, others = (torch.randn(n, 6) @ mixing for n in (400, 400, 400))
     assert novelty(known).max() == 0  # before it is fitted, nothing is new
-    novelty.fit(known, held_out)
+    novelty.fit([(known, held_out)])
     assert (novelty(others) > 1).float().mean() < 0.03
     assert (novelty(others + 40) > 1).all()
+
+
+def test_between_two_kinds_that_are_known_lies_what_is_not():
+    torch.manual_seed(0)
+    novelty, apart = Novelty(3), torch.full((6,), 40.0)
+    one, other = ([torch.randn(400, 6) + shift for _ in range(3)] for shift in (0, apart))
+    novelty.fit([(kind[0], kind[1]) for kind in (one, other)])
+    for kind in (one, other):
+        assert (novelty(kind[2]) > 1).float().mean() < 0.03
+        assert torch.allclose(novelty(kind[2])[:5], novelty(kind[2][:5]))
+    assert (novelty(one[2] + apart / 2) > 1).all()
+
+
+def test_novelty_of_as_many_kinds_as_were_saved_is_loaded():
+    torch.manual_seed(0)
+    kinds = [(torch.randn(50, 6), torch.randn(50, 6)) for _ in range(3)]
+    three, fresh = Novelty(3), Novelty(3)
+    three.fit(kinds)
+    fresh.load_state_dict(three.state_dict())
+    summaries = torch.randn(9, 6)
+    assert torch.equal(fresh(summaries), three(summaries))
+    single = Novelty(3)
+    single.fit(kinds[:1])
+    before = {name: value[0] for name, value in single.state_dict().items()}  # as it was saved once
+    fresh.load_state_dict(before)
+    assert torch.equal(fresh(summaries), single(summaries))
 
 
 def test_calibration_makes_promises_kept():

@@ -39,7 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--checkpoint', type=Path, help='weights [the newest of the run]')
     parser.add_argument('--out', type=Path, help='folder to write [RUN FOLDER/calibrated]')
     parser.add_argument(
-        '--scenes', type=int, default=800, help='to draw, for each of scores and novelty [800]'
+        '--scenes',
+        type=int,
+        default=800,
+        help='to draw for scores, and of each kind for novelty [800]',
     )
 
 
@@ -62,8 +65,8 @@ def run(args: argparse.Namespace) -> None:
     scenes = stream_like(config.val_dataloader.dataset, args.scenes, SEED)
     described = DATASETS.build(scenes).describe()
     print(f'calibrates {weights} on {described}')
-    summaries = _summaries(model, config, args.scenes)
-    model.novelty.fit(*summaries.tensor_split([len(summaries) * 2 // 3]))
+    kinds = [_summaries(model, stream) for stream in _kinds(config, args.scenes)]
+    model.novelty.fit([known.tensor_split([len(known) * 2 // 3]) for known in kinds])
     judged = calibration.judge(predictions(model, scenes))
     head = config.model.head
     head.score = calibration.fit_chances(judged.scores, judged.correct)
@@ -110,10 +113,17 @@ def _fit_confidence(answers: list[TipDataSample]) -> tuple[float, float]:
     return calibration.fit_chances(confidence, right)
 
 
-@torch.no_grad()
-def _summaries(model: TipNet, config: Config, count: int) -> torch.Tensor:
-    """Return what novelty is judged by, of new scenes as the network was trained on."""
+def _kinds(config: Config, count: int) -> list[dict]:
+    """Return datasets of new images as the network was trained on, one of each kind of scenes."""
     stream = stream_like(config.train_dataloader.dataset, count, SEED)
+    if 'recipes' not in stream:
+        return [stream]
+    return [dict(stream, recipes={name: 1.0}) for name in stream['recipes']]
+
+
+@torch.no_grad()
+def _summaries(model: TipNet, stream: dict) -> torch.Tensor:
+    """Return what novelty is judged by, of the images of a dataset."""
     loader = DataLoader(DATASETS.build(stream), batch_size=BATCH, collate_fn=pseudo_collate)
     readable = (split_unread(batch)[0] for batch in loader)
     batches = (model.data_preprocessor(b)['inputs'] for b in readable if b['data_samples'])

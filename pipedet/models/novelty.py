@@ -1,8 +1,12 @@
 """How unlike the images of training an image is, told by its features.
 
 The mean and the spread over the image of every feature are compared with their distribution over
-known images, as one Gaussian (Lee et al. 2018, Mahalanobis distance).
+known images, a Gaussian for each kind of them (Lee et al. 2018, Mahalanobis distance). One for all
+kinds is so wide that a spoiled image lies between them: with slices beside two-photon frames,
+saturated ones were familiar.
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +16,10 @@ _WITHIN = 0.995  # of the images held out are called familiar
 
 
 class Novelty(nn.Module):
-    """Distance of an image's features from those of known images; above 1 it is unlike them.
+    """Distance of an image's features from the nearest kind of known images; above 1 it is unlike.
 
-    Its buffers are saved with the weights; until `fit` all images are familiar.
+    Its buffers are saved with the weights, and have as many kinds as these when they are loaded;
+    until `fit` all images are familiar.
 
     Args:
         channels: of the features.
@@ -23,9 +28,9 @@ class Novelty(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         size = 2 * channels
-        self.register_buffer('centre', torch.zeros(size))
-        self.register_buffer('whitener', torch.zeros(size, size))
-        self.register_buffer('limit', torch.ones(()))
+        self.register_buffer('centre', torch.zeros(1, size))
+        self.register_buffer('whitener', torch.zeros(1, size, size))
+        self.register_buffer('limit', torch.ones(1))
 
     def summary(self, features: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, 2 C)."""
@@ -39,23 +44,44 @@ class Novelty(nn.Module):
 
     def forward(self, summaries: Tensor) -> Tensor:
         """Return the novelty (B,) of (B, 2 C) summaries."""
-        distance = torch.linalg.vector_norm((summaries - self.centre) @ self.whitener, dim=1)
-        return distance / self.limit
+        away = summaries[:, None] - self.centre
+        white = (away[:, :, None] @ self.whitener)[:, :, 0]
+        distance = torch.linalg.vector_norm(white, dim=2)
+        return (distance / self.limit).amin(dim=1)
 
     def forget(self) -> None:
         """Find all images familiar again."""
         self.whitener.zero_()
 
-    def fit(self, known: Tensor, held_out: Tensor) -> None:
-        """Learn from summaries (N, 2 C) of known images; others (M, 2 C) set the limit."""
-        self.centre.copy_(known.mean(dim=0))
-        covariance = (known - self.centre).T.cov().double()
-        typical = covariance.diagonal().mean()
-        values, vectors = torch.linalg.eigh(covariance)
-        scaled = vectors / (values.clamp(min=0) + _SHRINK * typical).sqrt()
-        self.whitener.copy_(scaled)
-        self.limit.fill_(1)
-        self.limit.copy_(self(held_out).quantile(_WITHIN))
+    def fit(self, kinds: Sequence[tuple[Tensor, Tensor]]) -> None:
+        """Learn from kinds of known images: summaries (N, 2 C), and others that set the limit."""
+        fitted = [_gaussian(known) for known, _ in kinds]
+        self.centre, self.whitener = (torch.stack(parts) for parts in zip(*fitted, strict=True))
+        limits = []
+        for (centre, whitener), (_, held_out) in zip(fitted, kinds, strict=True):
+            distance = torch.linalg.vector_norm((held_out - centre) @ whitener, dim=1)
+            limits.append(distance.quantile(_WITHIN))
+        self.limit = torch.stack(limits)
+
+    def _load_from_state_dict(self, state_dict, prefix, *rest) -> None:
+        for name, own in list(self.named_buffers()):
+            value = state_dict.get(prefix + name)
+            if value is None:
+                continue
+            if value.dim() < own.dim():  # saved when there was one kind only
+                value = state_dict[prefix + name] = value[None]
+            setattr(self, name, own.new_empty(value.shape[:1] + own.shape[1:]))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+def _gaussian(known: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean (D,) of summaries (N, D) and what whitens them (D, D)."""
+    centre = known.mean(dim=0)
+    covariance = (known - centre).T.cov().double()
+    typical = covariance.diagonal().mean()
+    values, vectors = torch.linalg.eigh(covariance)
+    scaled = vectors / (values.clamp(min=0) + _SHRINK * typical).sqrt()
+    return centre, scaled.to(known.dtype)
 
 
 def forget_the_usual(model: nn.Module) -> None:
