@@ -67,9 +67,9 @@ def test_frames_of_another_shape_are_read_in_place(localise):
         image = drawn.capture()
         wide = np.pad(image, ((0, 0), (0, 87)), mode='reflect')
         alone, padded = localise(image, (0.7, 0.7)), localise(wide, (0.7, 0.7))
-        # What is beside a tip may move its score a little; one near the threshold may go.
+        # What is beside a tip may move its score and place a little; one near the threshold may go.
         for point in alone.points_px[alone.scores > 0.8]:
-            assert np.linalg.norm(padded.points_px - point, axis=1).min() < 2
+            assert np.linalg.norm(padded.points_px - point, axis=1).min() < 3
 
 
 def test_of_more_tips_than_an_image_can_hold_the_best_are_answered():
