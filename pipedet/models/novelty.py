@@ -44,10 +44,12 @@ class Novelty(nn.Module):
 
     def forward(self, summaries: Tensor) -> Tensor:
         """Return the novelty (B,) of (B, 2 C) summaries."""
+        return (self._distances(summaries) / self.limit).amin(dim=1)
+
+    def _distances(self, summaries: Tensor) -> Tensor:
+        """Return the distance (B, K) of summaries (B, 2 C) from each of K kinds."""
         away = summaries[:, None] - self.centre
-        white = (away[:, :, None] @ self.whitener)[:, :, 0]
-        distance = torch.linalg.vector_norm(white, dim=2)
-        return (distance / self.limit).amin(dim=1)
+        return torch.linalg.vector_norm((away[:, :, None] @ self.whitener)[:, :, 0], dim=2)
 
     def forget(self) -> None:
         """Find all images familiar again."""
@@ -57,11 +59,8 @@ class Novelty(nn.Module):
         """Learn from kinds of known images: summaries (N, 2 C), and others that set the limit."""
         fitted = [_gaussian(known) for known, _ in kinds]
         self.centre, self.whitener = (torch.stack(parts) for parts in zip(*fitted, strict=True))
-        limits = []
-        for (centre, whitener), (_, held_out) in zip(fitted, kinds, strict=True):
-            distance = torch.linalg.vector_norm((held_out - centre) @ whitener, dim=1)
-            limits.append(distance.quantile(_WITHIN))
-        self.limit = torch.stack(limits)
+        apart = [self._distances(held_out)[:, i] for i, (_, held_out) in enumerate(kinds)]
+        self.limit = torch.stack([distance.quantile(_WITHIN) for distance in apart])
 
     def _load_from_state_dict(self, state_dict, prefix, *rest) -> None:
         for name, own in list(self.named_buffers()):
