@@ -12,6 +12,7 @@ from pipedet.engine.cpu import tune_cpu
 from pipedet.formats.schema import check_pixel_size
 from pipedet.models.fusing import fuse
 from pipedet.models.tip_detector import build_detector
+from pipedet.runtime.lines import count_dead_lines
 from pipedet.runtime.tips import (
     Tips,
     check_share,
@@ -93,6 +94,7 @@ class TipLocaliser:
             scores=found.scores.numpy(),
             points_um=None if pixel_size_um is None else points * np.float32(pixel_size_um),
             confidence=confidence,
+            dead_lines=count_dead_lines(image),
             abstained=reason,
             **more,
         )

@@ -124,6 +124,18 @@ def test_what_is_unlike_anything_known_gets_no_answer(localiser, exported):
     assert 'unlike' in found.abstained and len(found.points_px) == 0
 
 
+def test_dead_lines_are_filled_in_and_counted(localiser, exported):
+    frame = scene(0)
+    spoiled = frame.copy()
+    spoiled[5::50] = 0
+    whole = localiser(frame)
+    for find in (TipSession(exported), localiser):
+        found = find(spoiled)
+        assert found.dead_lines == 6 and whole.dead_lines == 0
+        assert found.points_px.shape == whole.points_px.shape
+        assert np.abs(found.points_px - whole.points_px).max(initial=0) < 2
+
+
 def test_frames_are_normalised_and_extended_as_batches_are():
     frame = np.random.default_rng(0).gamma(2, 300, (50, 61)).astype(np.uint16)
     alone = normalise(frame.astype(np.float32))

@@ -30,7 +30,8 @@ COLUMNS = (
 
 # Of every frame, answered or not; `note` says why there is no answer.
 FRAME_COLUMNS = (
-    *('image', 'frame', 'tips', 'confidence', 'pixel_size_x_um', 'pixel_size_y_um', 'note'),
+    *('image', 'frame', 'tips', 'confidence', 'pixel_size_x_um', 'pixel_size_y_um'),
+    *('dead_lines', 'note'),
 )
 
 TIPS, FRAMES, PICTURES = 'predictions.csv', 'frames.csv', 'overlays'  # in the folder of results
@@ -164,6 +165,7 @@ def _pages(paths: list[Path]) -> Iterator[tuple[Path, int]]:
 
 def _frame(name: str, frame: int, size: tuple[float, float] | None, tips: Tips) -> dict:
     row = dict(image=name, frame=frame, tips=len(tips.scores), note=tips.abstained or '')
+    row |= dict(dead_lines=tips.dead_lines)
     if tips.confidence is not None:
         row |= dict(confidence=f'{tips.confidence:.3f}')
     if size is not None:

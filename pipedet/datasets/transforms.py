@@ -10,6 +10,7 @@ from mmcv.transforms import BaseTransform
 from pipedet.formats.images import MAX_PIXELS
 from pipedet.registry import TRANSFORMS
 from pipedet.runtime.frames import warp
+from pipedet.runtime.lines import fill_dead_lines
 from pipedet.structures import apply_affine
 
 _NEARLY_SQUARE = 1.1  # sides of a pixel; to resample would smooth its noise for little
@@ -157,14 +158,16 @@ class RandomRotate(BaseTransform):
 class Warp(BaseTransform):
     """Render the composed matrix: one resampling of `image` (and `clean`), one move of `tips`.
 
-    Beyond the border its last pixels go on. Tips that have left the frame are dropped, with their
-    `tip_fields`: the network is not asked for what it cannot see. Directions turn with the image.
-    An image that does not move keeps its pixels and dtype; another becomes float32.
+    Dead lines are filled in before. Beyond the border its last pixels go on. Tips that have left the
+    frame are dropped, with their `tip_fields`: the network is not asked for what it cannot see.
+    Directions turn with the image. An image that does not move keeps its pixels and dtype; another
+    becomes float32.
     """
 
     def transform(self, results: dict) -> dict:
         """Move image and tips."""
         matrix, (height, width) = results['matrix'], results['img_shape']
+        results['image'] = fill_dead_lines(results['image'])
         if (matrix != np.eye(3)).any() or (height, width) != results['image'].shape:
             for key in results.keys() & {'image', 'clean'}:
                 results[key] = warp(results[key], matrix, (height, width))

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from pipedet.runtime.frames import extend, normalise, warp
+from pipedet.runtime.lines import count_dead_lines, fill_dead_lines
 from pipedet.runtime.tips import (
     Tips,
     check_share,
@@ -94,10 +95,11 @@ class TipSession:
         confidence = found.pop('confidence', None)
         confidence = None if unlike or confidence is None else float(confidence)
         tips = self._tips(unlike or why_unsure(confidence, self.min_confidence), **found)
-        tips.confidence = confidence
+        tips.confidence, tips.dead_lines = confidence, count_dead_lines(frame)
         return tips
 
     def _input(self, frame: np.ndarray) -> np.ndarray:
+        frame = fill_dead_lines(frame)
         if self.shape != self.frame or (self.matrix != np.eye(3)).any():
             frame = warp(frame, self.matrix, self.shape)
         image = normalise(frame.astype(np.float32))

@@ -4,6 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipedet.runtime.lines import dead_lines
+
+_MOST_DEAD = 0.25  # of the lines; what is filled in between so many is a guess
+
 
 @dataclass
 class Tips:
@@ -20,6 +24,8 @@ class Tips:
         confidence: the chance that these are all the tips, each closer than 10 um, and nothing else
             is among them; where too little of it is why there are none, of those held back. None if
             the model does not say.
+        dead_lines: rows and columns of the image without a signal, which were filled in from those
+            beside them before the network saw it.
         abstained: why no answer is given, or None where one is. No tips without it means that there
             are none.
     """
@@ -32,6 +38,7 @@ class Tips:
     z_um: np.ndarray | None = None
     kind: np.ndarray | None = None
     confidence: float | None = None
+    dead_lines: int = 0
     abstained: str | None = None
 
 
@@ -64,6 +71,9 @@ def why_unusable(image: np.ndarray) -> str | None:
             return 'the image holds pixels beyond single precision'
     if darkest == brightest:
         return 'the image is uniform'
+    rows, columns = dead_lines(image)
+    if max(rows.mean(), columns.mean()) > _MOST_DEAD:
+        return f'{rows.sum()} rows and {columns.sum()} columns of the image carry no signal'
     return None
 
 
