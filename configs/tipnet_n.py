@@ -1,6 +1,6 @@
 """TipNet, nano: half the backbone's channels, for loops that count milliseconds.
 
-It learns from tipnet_s beside the labels.
+It learns from tipnet_m beside the labels.
 """
 
 from mmengine.config import read_base
@@ -10,4 +10,4 @@ with read_base():
 
 model.encoder.update(name='mobilenetv4_conv_small_050', channels=24)
 model.head.hidden = 24
-teacher = dict(name='tipnet_s', share=0.5)
+teacher = dict(name='tipnet_m', share=0.5)

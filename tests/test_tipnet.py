@@ -9,6 +9,7 @@ from mmengine.structures import InstanceData
 
 from pipedet.evaluation import calibration
 from pipedet.models import PeakFocalLoss, TimmPyramid, TipHead, TipNet
+from pipedet.models.answers import AnswerJudge
 from pipedet.models.heatmaps import draw_gaussians
 from pipedet.models.losses import quality_focal
 from pipedet.models.novelty import Novelty
@@ -297,30 +298,75 @@ def test_calibration_makes_promises_kept():
     assert calibration.coverage(judged) < 0.3
 
 
+def confidence(model, scores):
+    return model._confidence(scores, torch.zeros(len(scores), 2 * model.encoder.channels))
+
+
 def test_an_answer_is_as_sure_as_all_it_says_together():
     model = detector()
-    model.score_threshold, model.answer = 0.7, (1.0, 0.0)
+    model.score_threshold = 0.7
     scores = torch.tensor([[0.9, 0.8, 0.1, 0.0], [0.9, 0.6, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
     expected = torch.tensor([0.9 * 0.8 * 0.9, 0.9 * 0.4, 1.0])
-    assert torch.allclose(model._confidence(scores), expected, atol=1e-4)
-    assert torch.equal(model._confidence(scores.flip(1)), model._confidence(scores))
-    assert model._confidence(torch.full((1, 4), 0.99)) == 0  # there may be a fifth
-    model.answer = (1.0, -1.0)
-    assert (model._confidence(scores) < expected).all()
+    assert torch.allclose(confidence(model, scores), expected, atol=1e-4)
+    assert torch.equal(confidence(model, scores.flip(1)), confidence(model, scores))
+    assert confidence(model, torch.full((1, 4), 0.99)) == 0  # there may be a fifth
 
 
 def test_where_there_can_be_so_many_the_others_are_judged_as_none():
     model = detector()
-    model.score_threshold, model.answer = 0.7, (1.0, 0.0)
+    model.score_threshold = 0.7
     scores = torch.tensor([[0.8, 0.0, 0.9, 0.1], [0.9, 0.8, 0.8, 0.8]])
     model.most = 1
     assert model._best(scores).tolist() == torch.tensor([[0, 0, 0.9, 0], [0.9, 0, 0, 0]]).tolist()
     expected = torch.tensor([0.9 * 0.2 * 0.9, 0.9 * 0.2**3])
-    assert torch.allclose(model._confidence(scores), expected, atol=1e-4)
+    assert torch.allclose(confidence(model, scores), expected, atol=1e-4)
     model.most = 4
-    assert torch.allclose(model._confidence(scores)[1], torch.tensor(0.9 * 0.8**3), atol=1e-4)
+    assert torch.allclose(confidence(model, scores)[1], torch.tensor(0.9 * 0.8**3), atol=1e-4)
     model.most = 5  # more than it can tell: there may be a fifth
-    assert model._confidence(scores)[1] == 0
+    assert confidence(model, scores)[1] == 0
+
+
+def answers(count, seed, plain):
+    """Scores of three candidates, summaries of which one tells whether scores are too modest."""
+    generator = torch.Generator().manual_seed(seed)
+    scores = torch.rand(count, 3, generator=generator)
+    summary = torch.randn(count, 4, generator=generator)
+    stood_by = scores >= 0.5
+    odds = torch.where(stood_by, scores, 1 - scores).prod(dim=1).logit() + plain * summary[:, 2]
+    right = torch.rand(count, generator=generator) < odds.sigmoid()
+    return (scores, stood_by, summary), right, odds.sigmoid()
+
+
+def test_a_judge_learns_in_which_images_scores_are_too_modest():
+    judge = AnswerJudge(4)
+    known, right, _ = answers(4000, seed=0, plain=2.0)
+    judge.fit(*known, right)
+    others, _, chance = answers(500, seed=1, plain=2.0)
+    assert (judge(*others) - chance).abs().mean() < 0.04
+    judge.forget()
+    product = torch.where(others[1], others[0], 1 - others[0]).prod(dim=1)
+    assert torch.allclose(judge(*others), product, atol=1e-4)
+    assert (product - chance).abs().mean() > 0.1
+
+
+def test_a_judge_of_few_answers_takes_scores_at_their_word():
+    judge = AnswerJudge(4)
+    for count in (1, 2):
+        known, _, _ = answers(count, seed=0, plain=0.0)
+        judge.fit(*known, torch.ones(count, dtype=torch.bool))
+        product = torch.where(known[1], known[0], 1 - known[0]).prod(dim=1)
+        assert (judge(*known) - product).abs().max() < 0.1
+
+
+def test_weights_of_before_there_was_a_judge_are_loaded():
+    judge, trained = AnswerJudge(4), AnswerJudge(4)
+    known, right, _ = answers(100, seed=0, plain=2.0)
+    trained.fit(*known, right)
+    judge.load_state_dict(trained.state_dict())
+    assert torch.equal(judge(*known), trained(*known))
+    fresh = AnswerJudge(4)
+    fresh.load_state_dict({})
+    assert torch.equal(fresh.weight, AnswerJudge(4).weight)
 
 
 def test_judging_pairs_one_to_one():

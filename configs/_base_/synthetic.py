@@ -26,7 +26,7 @@ train_dataloader = dict(
     sampler=dict(type=EpochSampler, shuffle=True),
     dataset=dict(
         type=SyntheticPipettes,
-        recipes=dict(training=0.9, brightfield=0.1),
+        recipes=dict(training=0.9, diffraction=0.1),
         length=1600,
         pipeline=scene_pipeline,
         seed=1,

@@ -6,6 +6,7 @@ with or release.
 
 import argparse
 import json
+from itertools import compress
 from pathlib import Path
 
 import torch
@@ -17,14 +18,15 @@ from pipedet.commands.common import load_config
 from pipedet.engine.checkpoint import WEIGHTS, load_weights, newest_weights, save_weights
 from pipedet.engine.cpu import tune_cpu
 from pipedet.evaluation import calibration
+from pipedet.models.answers import forget_calibration
 from pipedet.models.detectors import TipNet
 from pipedet.models.tip_detector import build_detector
 from pipedet.registry import DATASETS
-from pipedet.runtime.tips import why_unlike
-from pipedet.structures import TipDataSample, split_unread
+from pipedet.structures import TipDataSample
 
 BATCH = 16
 CALIBRATION = 'calibration.json'  # what was found
+_FACTS = ('scores', 'stood_by', 'summary')
 # The stream that chose nothing else; training has another seed, the frozen sets a third.
 SEED = 400
 # Once scores are chances: a robot is to follow what is answered, so that a ghost costs more than a
@@ -42,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--scenes',
         type=int,
         default=800,
-        help='to draw for scores, and of each kind for novelty [800]',
+        help='to draw for scores, and of each kind for confidence and novelty [800]',
     )
 
 
@@ -58,23 +60,22 @@ def run(args: argparse.Namespace) -> None:
     weights = args.checkpoint or newest_weights(folder)
     load_weights(weights, model)
     model.to(memory_format=torch.channels_last).eval()
-    # What an earlier calibration made of it does not count.
-    model.score_threshold, model.answer = LIKELY, (1.0, 0.0)
-    model.head.score, model.head.spread = (1.0, 0.0), 1.0
+    forget_calibration(model)  # what an earlier one made of it does not count
+    model.score_threshold, model.head.score, model.head.spread = LIKELY, (1.0, 0.0), 1.0
 
     scenes = stream_like(config.val_dataloader.dataset, args.scenes, SEED)
     described = DATASETS.build(scenes).describe()
     print(f'calibrates {weights} on {described}')
-    kinds = [_summaries(model, stream) for stream in _kinds(config, args.scenes)]
-    model.novelty.fit([known.tensor_split([len(known) * 2 // 3]) for known in kinds])
     judged = calibration.judge(predictions(model, scenes))
     head = config.model.head
     head.score = calibration.fit_chances(judged.scores, judged.correct)
     head.spread = calibration.fit_spread(judged)
     model.head.score, model.head.spread = head.score, head.spread
-    answers = predictions(model, scenes)
-    calibrated = calibration.judge(answers)
-    config.model.update(score_threshold=LIKELY, answer=_fit_confidence(answers))
+    kinds = [_Kind(model, stream) for stream in [scenes, *_kinds(config, args.scenes)]]
+    model.novelty.fit([kind.summaries for kind in kinds[1:]])
+    answers = _fit_judge(model, kinds)
+    calibrated = calibration.judge(kinds[0].samples)
+    config.model.score_threshold = LIKELY
 
     out = args.out or folder / 'calibrated'
     out.mkdir(parents=True, exist_ok=True)
@@ -87,9 +88,9 @@ def run(args: argparse.Namespace) -> None:
         score=head.score,
         spread=head.spread,
         score_threshold=LIKELY,
-        answer=config.model.answer,
         before=_measure(judged),
         after=_measure(calibrated),
+        answers=answers,
     )
     (out / CALIBRATION).write_text(json.dumps(found, indent=1) + '\n')
     print(json.dumps(found, indent=1))
@@ -103,14 +104,51 @@ def predictions(model: TipNet, dataset: dict) -> list[TipDataSample]:
     return [sample for sample in samples if 'pred_tips' in sample]
 
 
-def _fit_confidence(answers: list[TipDataSample]) -> tuple[float, float]:
-    """Return scale and shift that make the confidence in answers to whole images a chance."""
-    given = [sample for sample in answers if why_unlike(sample.novelty) is None]
-    confidence, right = calibration.judge_answers(given)
-    if len(set(right)) < 2:
-        print(f'{sum(right)} of {len(right)} answers are right: confidence stays as scores make it')
-        return 1.0, 0.0
-    return calibration.fit_chances(confidence, right)
+class _Kind:
+    """What a network makes of a dataset of one kind of images.
+
+    Attributes:
+        samples: the images that could be read, predicted.
+        scores, stood_by, summary: what answers to them are judged by (`AnswerJudge`).
+    """
+
+    def __init__(self, model: TipNet, stream: dict) -> None:
+        asked = []
+        hook = model.judge.register_forward_hook(lambda judge, given, chance: asked.append(given))
+        self.samples = predictions(model, stream)
+        hook.remove()
+        self.scores, self.stood_by, self.summary = map(torch.cat, zip(*asked, strict=True))
+
+    @property
+    def summaries(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Two thirds to learn what is known from, and others that say how far it reaches."""
+        # Of joined sets the first should not have all the known ones.
+        order = torch.randperm(len(self.summary), generator=torch.Generator().manual_seed(SEED))
+        return self.summary[order].tensor_split([len(order) * 2 // 3])
+
+
+def _fit_judge(model: TipNet, kinds: list[_Kind]) -> dict:
+    """Let a network judge its answers to known images with a scale; return how well it does."""
+    samples = [sample for kind in kinds for sample in kind.samples]
+    facts = [torch.cat([getattr(kind, name) for kind in kinds]) for name in _FACTS]
+    known = model.novelty(facts[-1]) <= 1  # what is unlike is not answered
+    known &= torch.tensor([sample.pixel_size_um is not None for sample in samples])
+    facts = [fact[known] for fact in facts]
+    right = calibration.rights(compress(samples, known.tolist()))
+    before = model.judge(*facts)
+    model.judge.fit(*facts, torch.tensor(right))
+    after = model.judge(*facts)
+    return dict(
+        images=len(right),
+        right=sum(right),
+        **{
+            when: dict(
+                calibration_error=calibration.calibration_error(chance.numpy(), right),
+                risk_coverage_area=calibration.risk_coverage_area(chance.numpy(), right),
+            )
+            for when, chance in dict(before=before, after=after).items()
+        },
+    )
 
 
 def _kinds(config: Config, count: int) -> list[dict]:
@@ -119,17 +157,6 @@ def _kinds(config: Config, count: int) -> list[dict]:
     if 'recipes' not in stream:
         return [stream]
     return [dict(stream, recipes={name: 1.0}) for name in stream['recipes']]
-
-
-@torch.no_grad()
-def _summaries(model: TipNet, stream: dict) -> torch.Tensor:
-    """Return what novelty is judged by, of the images of a dataset."""
-    loader = DataLoader(DATASETS.build(stream), batch_size=BATCH, collate_fn=pseudo_collate)
-    readable = (split_unread(batch)[0] for batch in loader)
-    batches = (model.data_preprocessor(b)['inputs'] for b in readable if b['data_samples'])
-    summaries = torch.cat([model._final(model._enhance(inputs, None)[0])[1] for inputs in batches])
-    # Of joined sets the first should not have all the known ones.
-    return summaries[torch.randperm(len(summaries), generator=torch.Generator().manual_seed(SEED))]
 
 
 def stream_like(dataset: dict, count: int, seed: int) -> dict:

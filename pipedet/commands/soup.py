@@ -27,7 +27,7 @@ from pipedet.engine.checkpoint import (
     save_weights,
 )
 from pipedet.engine.cpu import tune_cpu
-from pipedet.models.novelty import forget_the_usual
+from pipedet.models.answers import forget_calibration
 from pipedet.models.tip_detector import TipDetector, build_detector
 from pipedet.registry import DATASETS
 from pipedet.structures import split_unread
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> None:
         load_weights(newest_weights(folder), model)
         states.append({name: value.clone() for name, value in model.state_dict().items()})
     model.load_state_dict(mean_state(states))
-    forget_the_usual(model)
+    forget_calibration(model)
     retake_moments(model, config, args.scenes)
     args.out.mkdir(parents=True, exist_ok=True)
     config.work_dir = str(args.out)

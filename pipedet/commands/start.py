@@ -4,8 +4,8 @@ from pathlib import Path
 
 from pipedet.engine import TipRunner
 from pipedet.engine.checkpoint import load_grown, load_part
+from pipedet.models.answers import forget_calibration
 from pipedet.models.detectors import TipNet
-from pipedet.models.novelty import forget_the_usual
 from pipedet.models.parts import unwrap
 from pipedet.zoo import load_model, weights_of
 
@@ -15,7 +15,7 @@ def begin_with_weights(runner: TipRunner, first_weights: Path | None) -> None:
     config, model = runner.cfg, unwrap(runner.model)
     if config.get('load_from'):  # a file, or a model that comes with the package
         new = load_grown(weights_of(config.load_from), model)
-        forget_the_usual(model)
+        forget_calibration(model)
         grown = f'; {len(new)} blocks are new and do nothing yet' if new else ''
         runner.logger.info(f'starts from the weights in {config.load_from}{grown}')
     if first_weights is not None:

@@ -158,10 +158,10 @@ class RandomRotate(BaseTransform):
 class Warp(BaseTransform):
     """Render the composed matrix: one resampling of `image` (and `clean`), one move of `tips`.
 
-    Dead lines are filled in before. Beyond the border its last pixels go on. Tips that have left the
-    frame are dropped, with their `tip_fields`: the network is not asked for what it cannot see.
-    Directions turn with the image. An image that does not move keeps its pixels and dtype; another
-    becomes float32.
+    Dead lines are filled in before. Beyond the border the last pixels go on. Tips that have left
+    the frame are dropped, with their `tip_fields`: the network is not asked for what it cannot see.
+    Directions turn with the image. An image that does not move and has no dead lines keeps its
+    dtype; another becomes float32.
     """
 
     def transform(self, results: dict) -> dict:

@@ -76,8 +76,12 @@ def judge(samples: Iterable[TipDataSample]) -> Judged:
 def judge_answers(samples: Iterable[TipDataSample]) -> tuple[list[float], list[bool]]:
     """Return confidence in and correctness of whole answers, to the images that have a scale."""
     scaled = [sample for sample in samples if sample.pixel_size_um is not None]
-    right = [is_right(to_record(sample.to_dict()), FOUND_UM) for sample in scaled]
-    return [sample.confidence for sample in scaled], right
+    return [sample.confidence for sample in scaled], rights(scaled)
+
+
+def rights(samples: Iterable[TipDataSample]) -> list[bool]:
+    """Return whether the answers to images with a scale are right."""
+    return [is_right(to_record(sample.to_dict()), FOUND_UM) for sample in samples]
 
 
 def fit_chances(scores: Sequence[float], correct: Sequence[bool]) -> tuple[float, float]:

@@ -6,6 +6,7 @@ import torch
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from pipedet.models.answers import AnswerJudge
 from pipedet.models.losses import quality_focal
 from pipedet.models.novelty import Novelty
 from pipedet.models.symmetry import eight_views, mean_of_views
@@ -171,7 +172,6 @@ class TipNet(TipDetector):
         head: config of a `TipHead`; the encoder says its channels and stride.
         max_tips: the most tips in one image.
         score_threshold: see `TipDetector`.
-        answer: scale and shift of the log-odds that a whole answer is right, from a calibration.
     """
 
     judges_answers = True
@@ -184,14 +184,13 @@ class TipNet(TipDetector):
         head: dict,
         max_tips: int,
         score_threshold: float,
-        answer: tuple[float, float] = (1.0, 0.0),
     ) -> None:
         super().__init__(enhancer=enhancer, score_threshold=score_threshold)
         self.encoder = MODELS.build(encoder)
         self.head = on_top_of(self.encoder, head)
         self.novelty = Novelty(self.encoder.channels)
+        self.judge = AnswerJudge(2 * self.encoder.channels)
         self.max_tips = max_tips
-        self.answer = answer
         self._lesson: Callable[[Tensor], Tensor] | None = None
         self._taught_share = 0.0
 
@@ -253,15 +252,14 @@ class TipNet(TipDetector):
         return self.head.read(outputs[0], self.max_tips)
 
     def _remarks(self, outputs: tuple, scores: Tensor) -> dict[str, Tensor]:
-        return dict(novelty=self.novelty(outputs[1]), confidence=self._confidence(scores))
+        confidence = self._confidence(scores, outputs[1])
+        return dict(novelty=self.novelty(outputs[1]), confidence=confidence)
 
-    def _confidence(self, scores: Tensor) -> Tensor:
-        """Return the chance (B,) that what is answered of scores (B, K) is a tip, and no other."""
+    def _confidence(self, scores: Tensor, summary: Tensor) -> Tensor:
+        """Return the chance (B,) that what is answered of scores (B, K) are the tips."""
         answered = self._best(scores)
         stood_by = (answered >= self.score_threshold) & (answered > 0)
-        whole = torch.where(stood_by, scores, 1 - scores).clamp(min=1e-6).prod(dim=1)
-        scale, shift = self.answer
-        chance = (scale * whole.logit(1e-6) + shift).sigmoid()
+        chance = self.judge(scores, stood_by, summary)
         if self.most is not None and self.most <= scores.shape[1]:
             return chance
         return chance * ~stood_by.all(dim=1)  # with no slot left nobody knows what else there is

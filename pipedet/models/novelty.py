@@ -81,10 +81,3 @@ def _gaussian(known: Tensor) -> tuple[Tensor, Tensor]:
     values, vectors = torch.linalg.eigh(covariance)
     scaled = vectors / (values.clamp(min=0) + _SHRINK * typical).sqrt()
     return centre, scaled.to(known.dtype)
-
-
-def forget_the_usual(model: nn.Module) -> None:
-    """Let every `Novelty` in a model find all images familiar: its features are about to change."""
-    for module in model.modules():
-        if isinstance(module, Novelty):
-            module.forget()
