@@ -22,7 +22,7 @@ HERE = Path(__file__).parent
 CONFIG = HERE.parent / 'configs' / 'tipnet_n.py'
 SEED = 61
 # Name -> options of `pipedet train`.
-TRAINED = {'labels alone': ['teacher=None'], 'labels and tipnet_s': []}
+TRAINED = {'labels alone': ['teacher=None'], 'labels and tipnet_s': ['teacher.name=tipnet_s']}
 
 
 def main(work_dir: Path, budget: str, judged: int) -> None:

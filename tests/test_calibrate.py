@@ -10,7 +10,7 @@ from mmengine.config import Config
 from pipedet import zoo
 from pipedet.__main__ import main
 from pipedet.apis import TipLocaliser
-from pipedet.commands.calibrate import stream_like
+from pipedet.commands.calibrate import _drawn, stream_like
 from pipedet.synthesis import draw_scene
 
 CONFIGS = Path(__file__).parent.parent / 'configs'
@@ -52,6 +52,15 @@ def test_scenes_of_joined_sets_are_new_ones_too():
     drawn, labelled = dict(recipes=dict(clear=1.0), length=9, seed=1, keep=2), dict(root='rig')
     alike = stream_like(dict(sets=[drawn, labelled]), count=4, seed=7)
     assert alike['sets'] == [drawn | dict(length=4, seed=7, keep=1), labelled]
+
+
+def test_answers_to_labelled_images_that_were_trained_on_judge_nothing():
+    own = Config.fromfile(CONFIGS / 'labelled.py')
+    kinds = _drawn(own, 8)
+    assert [list(kind['recipes']) for kind in kinds] == [
+        [name] for name in Config.fromfile(CONFIGS / 'tipnet_s.py').train_dataloader.dataset.recipes
+    ]
+    assert all(kind['seed'] == 400 and kind['length'] == 8 for kind in kinds)
 
 
 def test_what_is_no_tipnet_is_told(run):

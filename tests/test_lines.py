@@ -27,6 +27,26 @@ def test_lines_of_one_level_are_dead_whatever_it_is(level):
     assert count_dead_lines(image) == 5
 
 
+def test_lines_that_cross_at_two_levels_do_not_hide_each_other():
+    for first in ('row', 'column'):
+        image = noisy()
+        if first == 'row':
+            image[9] = 0
+        image[:, 41] = 65535
+        if first == 'column':
+            image[9] = 0
+        rows, columns = dead_lines(image)
+        assert np.flatnonzero(rows).tolist() == [9] and np.flatnonzero(columns).tolist() == [41]
+        assert fill_dead_lines(image).max() < 100
+
+
+def test_lines_as_dark_as_all_else_are_alive():
+    sparse = np.random.default_rng(0).poisson(0.005, (256, 256)).astype(np.uint16)
+    assert (sparse == 0).all(axis=1).sum() > 30
+    assert count_dead_lines(sparse) == 0
+    assert count_dead_lines(noisy((2, 100)) > 20) == 0  # short ones are equal by chance
+
+
 def test_what_is_linear_comes_back_whole_and_the_last_line_goes_on():
     y, x = np.mgrid[:64, :80].astype(np.float32)
     image = 3 * x + 5 * y

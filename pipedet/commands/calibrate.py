@@ -9,6 +9,7 @@ import json
 from itertools import compress
 from pathlib import Path
 
+import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
@@ -71,10 +72,11 @@ def run(args: argparse.Namespace) -> None:
     head.score = calibration.fit_chances(judged.scores, judged.correct)
     head.spread = calibration.fit_spread(judged)
     model.head.score, model.head.spread = head.score, head.spread
-    kinds = [_Kind(model, stream) for stream in [scenes, *_kinds(config, args.scenes)]]
-    model.novelty.fit([kind.summaries for kind in kinds[1:]])
-    answers = _fit_judge(model, kinds)
-    calibrated = calibration.judge(kinds[0].samples)
+    held_out = _Kind(model, scenes)
+    drawn = [_Kind(model, stream) for stream in _drawn(config, args.scenes)]
+    model.novelty.fit([kind.summaries for kind in drawn + _labelled(model, config, args.scenes)])
+    answers = _fit_judge(model, [held_out, *drawn])
+    calibrated = calibration.judge(held_out.samples)
     config.model.score_threshold = LIKELY
 
     out = args.out or folder / 'calibrated'
@@ -99,7 +101,10 @@ def run(args: argparse.Namespace) -> None:
 @torch.no_grad()
 def predictions(model: TipNet, dataset: dict) -> list[TipDataSample]:
     """Return the predicted samples of a dataset's config, without images that cannot be read."""
-    loader = DataLoader(DATASETS.build(dataset), batch_size=BATCH, collate_fn=pseudo_collate)
+    # A batch extends its images to one size, which features tell and a user's single image has not.
+    several_sizes = any('root' in own for own in dataset.get('sets', [dataset]))
+    size = 1 if several_sizes else BATCH
+    loader = DataLoader(DATASETS.build(dataset), batch_size=size, collate_fn=pseudo_collate)
     samples = (sample for batch in loader for sample in model.test_step(batch))
     return [sample for sample in samples if 'pred_tips' in sample]
 
@@ -128,35 +133,49 @@ class _Kind:
 
 
 def _fit_judge(model: TipNet, kinds: list[_Kind]) -> dict:
-    """Let a network judge its answers to known images with a scale; return how well it does."""
+    """Let a network learn to judge its answers to images with a scale, which it has not seen.
+
+    Return how well it does on a third of them, having learned from the others; then it learns from
+    all.
+    """
     samples = [sample for kind in kinds for sample in kind.samples]
     facts = [torch.cat([getattr(kind, name) for kind in kinds]) for name in _FACTS]
     known = model.novelty(facts[-1]) <= 1  # what is unlike is not answered
     known &= torch.tensor([sample.pixel_size_um is not None for sample in samples])
-    facts = [fact[known] for fact in facts]
-    right = calibration.rights(compress(samples, known.tolist()))
-    before = model.judge(*facts)
-    model.judge.fit(*facts, torch.tensor(right))
-    after = model.judge(*facts)
-    return dict(
-        images=len(right),
-        right=sum(right),
-        **{
-            when: dict(
-                calibration_error=calibration.calibration_error(chance.numpy(), right),
-                risk_coverage_area=calibration.risk_coverage_area(chance.numpy(), right),
-            )
-            for when, chance in dict(before=before, after=after).items()
-        },
-    )
+    right = torch.tensor(calibration.rights(compress(samples, known.tolist())))
+    order = torch.randperm(len(right), generator=torch.Generator().manual_seed(SEED))
+    facts, right = [fact[known][order] for fact in facts], right[order]
+    learned = len(right) * 2 // 3
+    others, truth = [fact[learned:] for fact in facts], right[learned:].numpy()
+    found = dict(images=len(right), right=int(right.sum()))
+    found['before'] = _measure_chances(model.judge(*others).numpy(), truth)
+    if learned:
+        model.judge.fit(*(fact[:learned] for fact in facts), right[:learned])
+        found['after'] = _measure_chances(model.judge(*others).numpy(), truth)
+    model.judge.fit(*facts, right)
+    return found
 
 
-def _kinds(config: Config, count: int) -> list[dict]:
-    """Return datasets of new images as the network was trained on, one of each kind of scenes."""
-    stream = stream_like(config.train_dataloader.dataset, count, SEED)
-    if 'recipes' not in stream:
-        return [stream]
-    return [dict(stream, recipes={name: 1.0}) for name in stream['recipes']]
+def _drawn(config: Config, count: int) -> list[dict]:
+    """Return datasets of new scenes, one of each kind that the network was trained on."""
+    trained = config.train_dataloader.dataset
+    streams = [own for own in trained.get('sets', [trained]) if 'recipes' in own]
+    return [
+        dict(stream_like(stream, count, SEED), recipes={name: 1.0})
+        for stream in streams
+        for name in stream['recipes']
+    ]
+
+
+def _labelled(model: TipNet, config: Config, count: int) -> list[_Kind]:
+    """Return labelled images that were trained on, one kind with the scenes beside them.
+
+    They are few for a kind of their own; and answers to them are no measure of others.
+    """
+    trained = config.train_dataloader.dataset
+    if all('recipes' in own for own in trained.get('sets', [trained])):
+        return []
+    return [_Kind(model, stream_like(trained, count, SEED))]
 
 
 def stream_like(dataset: dict, count: int, seed: int) -> dict:
@@ -167,8 +186,12 @@ def stream_like(dataset: dict, count: int, seed: int) -> dict:
 
 
 def _measure(judged: calibration.Judged) -> dict:
+    chances = _measure_chances(judged.scores, judged.correct)
+    return chances | dict(coverage=calibration.coverage(judged))
+
+
+def _measure_chances(chances: np.ndarray, right: np.ndarray) -> dict:
     return dict(
-        calibration_error=calibration.calibration_error(judged.scores, judged.correct),
-        coverage=calibration.coverage(judged),
-        risk_coverage_area=calibration.risk_coverage_area(judged.scores, judged.correct),
+        calibration_error=calibration.calibration_error(chances, right),
+        risk_coverage_area=calibration.risk_coverage_area(chances, right),
     )

@@ -28,10 +28,10 @@ class AnswerJudge(nn.Module):
     def __init__(self, size: int) -> None:
         super().__init__()
         size += _OF_SCORES
-        self.register_buffer('centre', torch.zeros(size))
-        self.register_buffer('scale', torch.ones(size))
-        self.register_buffer('weight', torch.eye(size)[0])
-        self.register_buffer('shift', torch.zeros(()))
+        for name in ('centre', 'scale', 'weight'):
+            self.register_buffer(name, torch.empty(size))
+        self.register_buffer('shift', torch.empty(()))
+        self.forget()
 
     def forward(self, scores: Tensor, stood_by: Tensor, summary: Tensor) -> Tensor:
         """Return chances (B,).
@@ -41,16 +41,19 @@ class AnswerJudge(nn.Module):
             stood_by: (B, K), whether they are answered.
             summary: (B, D), of the features.
         """
-        facts = (_facts(scores, stood_by, summary) - self.centre) / self.scale
-        # The product keeps its range: an answer of doubtful tips has no chance, whatever else.
-        facts = torch.cat([facts[:, :1], facts[:, 1:].clamp(-_FAR, _FAR)], dim=1)
+        facts = self._standardised(_facts(scores, stood_by, summary))
         return (facts @ self.weight + self.shift).sigmoid()
 
+    def _standardised(self, facts: Tensor) -> Tensor:
+        facts = (facts - self.centre) / self.scale
+        # The product keeps its range: no feature outweighs tips that are doubtful enough.
+        return torch.cat([facts[:, :1], facts[:, 1:].clamp(-_FAR, _FAR)], dim=1)
+
     def forget(self) -> None:
-        """Take the scores at their word again."""
+        """Take scores at their word again."""
         self.centre.zero_()
         self.scale.fill_(1)
-        self.weight.copy_(torch.eye(len(self.weight))[0])
+        self.weight.zero_()[0] = 1
         self.shift.zero_()
 
     def _load_from_state_dict(self, state_dict, prefix, *rest) -> None:
@@ -66,9 +69,7 @@ class AnswerJudge(nn.Module):
         facts = _facts(scores, stood_by, summary)
         self.centre = facts.mean(dim=0)
         self.scale = facts.std(dim=0, correction=0).clamp(min=1e-6)
-        self.weight = torch.zeros_like(self.centre)
-        facts = ((facts - self.centre) / self.scale).double()
-        facts[:, 1:].clamp_(-_FAR, _FAR)
+        facts = self._standardised(facts).double()
         facts = torch.cat([facts, torch.ones_like(facts[:, :1])], dim=1)
         before = torch.zeros(facts.shape[1], dtype=facts.dtype)
         before[0], before[-1] = self.scale[0], self.centre[0]

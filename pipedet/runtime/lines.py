@@ -1,19 +1,25 @@
 """Lines of an image that carry no signal, as a scanner or a camera loses them.
 
-A line is dead if all its pixels are equal: a living one has noise. It stands out against its
-neighbours more than any tip, and a network that has never seen one is wrong without a doubt of its
-own, where the lines beside it tell nearly all that is lost.
+A line is dead if all its pixels are equal, at a level that few others have: a living one has noise.
+It stands out against its neighbours more than any tip, and a network that has never seen one is
+wrong without a doubt of its own, where the lines beside it tell nearly all that is lost.
 """
 
 import numpy as np
 
 _WIDEST = 8  # lines side by side; a wider band is a border or a mask, and nobody's to make up
+_SHORTEST = 16  # pixels; a few are equal by chance
+_COMMON = 0.1  # of the other pixels at its level: a line there is dark, or saturated, as they are
 _SAMPLES = 32  # pixels of a line that tell most living ones from a dead one
 
 
 def dead_lines(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return which rows (H,) and which columns (W,) of an (H, W) image are dead, as booleans."""
-    return _dead_rows(image), _dead_rows(image.T)
+    rows = _dead_rows(image)
+    columns = _dead_rows(image[~rows].T if rows.any() else image.T)
+    if columns.any():  # of another level, they hide the rows that they cross
+        rows = _dead_rows(image[:, ~columns])
+    return rows, columns
 
 
 def count_dead_lines(image: np.ndarray) -> int:
@@ -36,14 +42,20 @@ def fill_dead_lines(image: np.ndarray) -> np.ndarray:
 
 def _dead_rows(image: np.ndarray) -> np.ndarray:
     apart = -(-image.shape[1] // _SAMPLES)
-    dead = (image[:, ::apart] == image[:, :1]).all(axis=1)
-    if not dead.any():  # as nearly always
-        return dead
-    dead &= (image == image[:, :1]).all(axis=1)
-    edges = np.flatnonzero(np.diff(dead, prepend=False, append=False))
+    even = (image[:, ::apart] == image[:, :1]).all(axis=1)
+    if not even.any():  # as nearly always
+        return even
+    even &= (image == image[:, :1]).all(axis=1)
+    if image.shape[1] < _SHORTEST or even.all():  # from nothing nothing is filled in
+        return np.zeros_like(even)
+    dead = even.copy()
+    edges = np.flatnonzero(np.diff(even, prepend=False, append=False))
     for first, end in edges.reshape(-1, 2):
         dead[first:end] = end - first <= _WIDEST
-    return dead & ~dead.all()  # from nothing nothing is filled in
+    for level in np.unique(image[dead, 0]):
+        if (image[~even] == level).mean() > _COMMON:
+            dead &= image[:, 0] != level
+    return dead
 
 
 def _fill_rows(image: np.ndarray, dead: np.ndarray) -> np.ndarray:
