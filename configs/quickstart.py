@@ -1,4 +1,4 @@
-"""A small localiser that trains to something useful in some ten minutes on two CPU cores.
+"""A small localiser that trains to something useful in ten minutes or a few more on two CPU cores.
 
 CSPDarknet-small, from patches on, with a feature pyramid draws a heatmap at a quarter of the
 resolution; its peaks, refined to a fraction of a pixel, are the tips.
