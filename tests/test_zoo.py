@@ -16,6 +16,8 @@ from pipedet.engine.checkpoint import load_weights
 from pipedet.models.tip_detector import build_detector
 from pipedet.synthesis import draw_scene
 
+STRIPES = (np.indices((256, 256))[0] // 4 % 2 * 200).astype(np.uint8)
+
 
 @pytest.fixture(scope='module', params=zoo.names())
 def localise(request):
@@ -100,9 +102,12 @@ def test_answers_that_are_too_unsure_are_held_back(localise):
 def test_what_cannot_be_judged_is_not(localise):
     uniform = localise(np.full((256, 256), 7, np.uint8))
     assert uniform.abstained and len(uniform.points_px) == 0
-    stripes = np.indices((256, 256))[0] // 4 % 2 * 200
-    # tipnet_n does not find them unlike what it knows, the others do; no model may answer a tip.
-    assert len(localise(stripes.astype(np.uint8)).scores) == 0
+    assert len(localise(STRIPES).scores) == 0
+
+
+@pytest.mark.parametrize('name', ['tipnet_s', 'tipnet_m'])  # tipnet_n takes stripes for known
+def test_what_is_unlike_all_that_is_known_is_said_to_be(name):
+    assert 'unlike' in pipedet.load(name)(STRIPES).abstained
 
 
 def test_predict_needs_no_config(tmp_path):

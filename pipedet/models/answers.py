@@ -56,11 +56,6 @@ class AnswerJudge(nn.Module):
         self.weight.zero_()[0] = 1
         self.shift.zero_()
 
-    def _load_from_state_dict(self, state_dict, prefix, *rest) -> None:
-        for name, own in self.named_buffers():  # weights of before there was a judge
-            state_dict.setdefault(prefix + name, own)
-        super()._load_from_state_dict(state_dict, prefix, *rest)
-
     def fit(self, scores: Tensor, stood_by: Tensor, summary: Tensor, right: Tensor) -> None:
         """Learn from answers and whether they were right (B,).
 

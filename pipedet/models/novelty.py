@@ -67,8 +67,6 @@ class Novelty(nn.Module):
             value = state_dict.get(prefix + name)
             if value is None:
                 continue
-            if value.dim() < own.dim():  # saved when there was one kind only
-                value = state_dict[prefix + name] = value[None]
             setattr(self, name, own.new_empty(value.shape[:1] + own.shape[1:]))
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
