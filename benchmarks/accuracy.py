@@ -38,21 +38,22 @@ HEAD = '| model | images | tips | {t} |\n|---|---|---|{d}|'
 def collect(folder: Path) -> None:
     """Copy a run's figures, without its sessions, to results/."""
     tests = {
-        path.parent.name: json.loads(path.read_text()) for path in folder.glob('test*/metrics.json')
+        path.parent.name: json.loads(path.read_text(encoding='utf-8'))
+        for path in folder.glob('test*/metrics.json')
     }
     for test in tests.values():
         del test['sessions']
-    train = json.loads((folder / 'train.json').read_text())
+    train = json.loads((folder / 'train.json').read_text(encoding='utf-8'))
     del train['command']  # names paths of the machine it ran on
     out = RESULTS / f'accuracy_{folder.resolve().name}.json'
     RESULTS.mkdir(exist_ok=True)
-    out.write_text(json.dumps(dict(train=train, tests=tests), indent=1) + '\n')
+    out.write_text(json.dumps(dict(train=train, tests=tests), indent=1) + '\n', encoding='utf-8')
 
 
 def tables() -> str:
     """Return the tables of every results/accuracy_*.json, those of ablations folded away."""
     results = {
-        path.stem.removeprefix('accuracy_'): json.loads(path.read_text())
+        path.stem.removeprefix('accuracy_'): json.loads(path.read_text(encoding='utf-8'))
         for path in sorted(RESULTS.glob('accuracy_*.json'))
     }
     paper = [f'| {n} | | | {a} | {b} | {c} | {e} | | |' for n, a, b, c, e in PAPER]
@@ -108,7 +109,7 @@ def _three_tables(results: dict[str, dict], paper: Sequence[str] = ()) -> list[s
 
 def expectation() -> str:
     """Return what the main README says to expect of the quickstart."""
-    result = json.loads((RESULTS / 'accuracy_quickstart.json').read_text())
+    result = json.loads((RESULTS / 'accuracy_quickstart.json').read_text(encoding='utf-8'))
     subsets = result['tests']['test']['subsets']['um']
     rows = [('`clear`', subsets['clear']['summary'])]
     rows += [('`standard`, all tips', subsets['standard']['summary'])]

@@ -41,7 +41,7 @@ def main(runs: list[Path], small: int, whole: int) -> None:
     for run in runs:
         found = examine(run, small, whole)
         path = HERE / 'results' / f'beads_{found["model"]}.json'
-        path.write_text(json.dumps(found, indent=1) + '\n')
+        path.write_text(json.dumps(found, indent=1) + '\n', encoding='utf-8')
         tables.append(to_markdown(found))
         print(tables[-1], flush=True)
     rewrite(HERE / 'README.md', 'beads', '\n\n'.join(tables))
@@ -87,8 +87,8 @@ def _trainings(run: Path) -> list[dict]:
     """Return the record of the run's training, or of each run that an ensemble is made of."""
     members = run / MEMBERS
     if members.is_file():
-        return json.loads(members.read_text())
-    return [json.loads((run / RECORD).read_text())]
+        return json.loads(members.read_text(encoding='utf-8'))
+    return [json.loads((run / RECORD).read_text(encoding='utf-8'))]
 
 
 def predict(model: TipDetector, dataset: BeadMicrographs) -> list[dict]:

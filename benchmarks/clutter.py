@@ -57,7 +57,9 @@ def main(runs: list[Path]) -> None:
         told_from_missed={name: _told_from_missed(tips, name) for name in names},
         located={name: _located(tips, name) for name in names},
     )
-    (HERE / 'results' / 'clutter.json').write_text(json.dumps(result, indent=1) + '\n')
+    (HERE / 'results' / 'clutter.json').write_text(
+        json.dumps(result, indent=1) + '\n', encoding='utf-8'
+    )
     rewrite(HERE / 'README.md', 'clutter', to_markdown(result))
     _plot(tips, names, HERE / 'pictures' / 'clutter.png')
 

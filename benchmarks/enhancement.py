@@ -61,7 +61,7 @@ def main(args: argparse.Namespace) -> None:
         test=dict(set='standard', scenes=args.scenes, contrast_scenes=args.contrast_scenes),
         weights={run.name: _digest(run) for run in (args.localiser, *args.enhancers)},
     )
-    result = json.loads(OUT.read_text()) if OUT.is_file() else {}
+    result = json.loads(OUT.read_text(encoding='utf-8')) if OUT.is_file() else {}
     if result.get('settings') != settings:  # figures of other weights or steps are no use
         result = dict(settings=settings, cells={}, images={})
     result['date'] = datetime.date.today().isoformat()
@@ -70,7 +70,7 @@ def main(args: argparse.Namespace) -> None:
         if name not in result['images']:
             print(f'{name}: images', flush=True)
             result['images'][name] = measure_images(config, weights, args)
-            OUT.write_text(json.dumps(result, indent=1) + '\n')
+            OUT.write_text(json.dumps(result, indent=1) + '\n', encoding='utf-8')
     cells = [('none', None, None, 'none')]
     cells += [(name, *own, crop) for name, own in generators.items() for crop in CROPS]
     for name, config, weights, crop in cells:
@@ -78,7 +78,7 @@ def main(args: argparse.Namespace) -> None:
         if key not in result['cells']:
             print(key, flush=True)
             result['cells'][key] = measure_localisation(config, weights, crop, args)
-            OUT.write_text(json.dumps(result, indent=1) + '\n')
+            OUT.write_text(json.dumps(result, indent=1) + '\n', encoding='utf-8')
     rewrite(HERE / 'README.md', 'enhancement', table(result))
 
 
@@ -92,7 +92,7 @@ def _generators(runs: list[Path]) -> dict[str, tuple[dict, Path | None]]:
 
 
 def _digest(run: Path) -> str:
-    return (run / 'model.safetensors.sha256').read_text().split()[0]
+    return (run / 'model.safetensors.sha256').read_text(encoding='utf-8').split()[0]
 
 
 def _build(config: dict, weights: Path | None) -> torch.nn.Module:

@@ -72,7 +72,9 @@ def main(real: Path, scenes: int) -> None:
         date=datetime.date.today().isoformat(),
         bands=bands,
     )
-    (HERE / 'results' / 'focus.json').write_text(json.dumps(found, indent=1) + '\n')
+    (HERE / 'results' / 'focus.json').write_text(
+        json.dumps(found, indent=1) + '\n', encoding='utf-8'
+    )
     rewrite(HERE / 'README.md', 'focus', to_markdown(found))
     picture = np.clip(128 + CONTRAST * 2 * HALF * np.vstack(pictures), 0, 255).astype(np.uint8)
     write_picture(HERE / 'pictures' / 'focus.jpg', cv2.resize(picture, None, fx=2, fy=2))
@@ -93,7 +95,7 @@ def _medians(compared: dict, stacks: np.ndarray, inside: np.ndarray) -> dict:
 
 def real_fields(folder: Path) -> Iterator[tuple[np.ndarray, float, str]]:
     """Yield the field, the height and the stack of each real image that has a height."""
-    labels = json.loads((folder / 'annotations.json').read_text())
+    labels = json.loads((folder / 'annotations.json').read_text(encoding='utf-8'))
     tips = {one['image_id']: one['keypoints'][:2] for one in labels['annotations']}
     for image in labels['images']:
         if image.get('z_um') is not None:

@@ -16,7 +16,7 @@ if __name__ == '__main__':
         rows = describe_frozen(name)
         lines = ',\n'.join(json.dumps(row) for row in rows)
         head = f'{{"set": "{name}", "seed": {SEED}, "count": {COUNT}, "scenes": [\n'
-        manifest_path(name).write_text(head + lines + '\n]}\n')
+        manifest_path(name).write_text(head + lines + '\n]}\n', encoding='utf-8')
         cnr = np.concatenate([row['cnr'] for row in rows])
         steps = (5, 10, 25, 50, 75, 90)
         table = ', '.join(

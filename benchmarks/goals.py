@@ -203,12 +203,12 @@ def results_of(name: str) -> dict:
     """Return what was measured of a model, by script."""
     folder = HERE / 'results'
     read = {
-        script: json.loads((folder / f'{file}.json').read_text())
+        script: json.loads((folder / f'{file}.json').read_text(encoding='utf-8'))
         for script, file in (('zoo', f'zoo_{name}'), ('limits', f'limits_{name}'))
         if (folder / f'{file}.json').is_file()
     }
-    corruptions = json.loads((folder / 'corruptions.json').read_text())['models']
-    speed = json.loads((folder / 'speed.json').read_text())
+    corruptions = json.loads((folder / 'corruptions.json').read_text(encoding='utf-8'))['models']
+    speed = json.loads((folder / 'speed.json').read_text(encoding='utf-8'))
     return read | dict(corruptions=corruptions[name], speed=speed[f'{name}, exported'])
 
 

@@ -8,7 +8,6 @@ import os
 import time
 from pathlib import Path
 
-import cv2
 import numpy as np
 import planted
 import tifffile
@@ -17,12 +16,13 @@ from planted import SEED, TINY
 from pipedet.cli import main as pipedet
 from pipedet.datasets import PipetteImages
 from pipedet.formats import ImageReadError, read_image
+from pipedet.visualization import write_picture
 
 
 def grey_levels(folder: Path) -> dict:
     """I1: levels of a 12-bit ramp in 16 bits that are still apart after reading."""
     ramp = np.arange(4096, dtype=np.uint16).reshape(64, 64)
-    cv2.imwrite(str(folder / 'ramp.png'), ramp)
+    write_picture(folder / 'ramp.png', ramp)
     tifffile.imwrite(folder / 'ramp.tif', ramp)
     tifffile.imwrite(folder / 'packed.tif', ramp, compression='zlib')
     tifffile.imwrite(folder / 'stack.ome.tif', np.stack([0 * ramp, ramp]))
@@ -88,7 +88,7 @@ def malicious_files(folder: Path) -> dict:
     cases = planted.malicious_files(folder, TINY)
     for name, (arguments, trap) in cases.items():
         refused = False
-        with open(os.devnull, 'w') as sink, contextlib.redirect_stdout(sink):
+        with open(os.devnull, 'w', encoding='utf-8') as sink, contextlib.redirect_stdout(sink):
             try:
                 pipedet(arguments)
             except SystemExit as stop:

@@ -27,7 +27,9 @@ AGAINST = dict(images='images seen', hours='hours of training')
 
 def main(runs: list[Path], after: Path | None, beside: Path | None) -> None:
     """Collect, write and plot."""
-    known = json.loads(after.read_text()) if after else dict(runs=[], validations=[])
+    known = (
+        json.loads(after.read_text(encoding='utf-8')) if after else dict(runs=[], validations=[])
+    )
     if again := {run.name for run in runs} & set(known['runs']):
         raise ValueError(f'{after} holds {again} already: rename the folder of another run')
     rows = known['validations']
@@ -46,8 +48,10 @@ def main(runs: list[Path], after: Path | None, beside: Path | None) -> None:
         validations=rows,
     )
     name = runs[-1].name
-    (HERE / 'results' / f'learning_{name}.json').write_text(json.dumps(found, indent=1) + '\n')
-    other = json.loads(beside.read_text())['validations'] if beside else []
+    (HERE / 'results' / f'learning_{name}.json').write_text(
+        json.dumps(found, indent=1) + '\n', encoding='utf-8'
+    )
+    other = json.loads(beside.read_text(encoding='utf-8'))['validations'] if beside else []
     _plot(rows, other, HERE / 'pictures' / f'learning_{name}.png')
     for row in rows:
         print(row)
@@ -59,14 +63,16 @@ def _validations(run: Path) -> tuple[list[dict], int, float]:
     epoch = loader.dataset.length // loader.batch_size * loader.batch_size
     record = run / 'train.json'
     if record.is_file():
-        ended = json.loads(record.read_text())
+        ended = json.loads(record.read_text(encoding='utf-8'))
         images, seconds = ended['samples_seen'], ended['train_s']
     else:  # stopped, to go on some other time
         loop = load_checkpoint(checkpoints(run)[0])['loop']
         images = loop['iter'] * loader.batch_size
         seconds = sum(stage['elapsed_s'] for stage in loop['stages'])
     logs = [path for path in sorted(run.glob('*/vis_data/scalars.json')) if path.stat().st_size]
-    lines = [json.loads(line) for path in logs for line in path.read_text().splitlines()]
+    lines = [
+        json.loads(line) for path in logs for line in path.read_text(encoding='utf-8').splitlines()
+    ]
     rows = []
     for line in lines:
         if 'tip/acc@10um' in line:

@@ -62,7 +62,9 @@ def main(scenes: int) -> None:
         date=datetime.date.today().isoformat(),
         rows=rows,
     )
-    (HERE / 'results' / 'likeness.json').write_text(json.dumps(found, indent=1) + '\n')
+    (HERE / 'results' / 'likeness.json').write_text(
+        json.dumps(found, indent=1) + '\n', encoding='utf-8'
+    )
     rewrite(HERE / 'README.md', 'likeness', to_markdown(found))
 
 

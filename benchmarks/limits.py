@@ -44,7 +44,9 @@ def main(run: Path) -> None:
         ratio_median=_median_ratio(rows),
         by={name: _by(rows, name) for name in EDGES},
     )
-    (HERE / 'results' / f'limits_{name}.json').write_text(json.dumps(result, indent=1) + '\n')
+    (HERE / 'results' / f'limits_{name}.json').write_text(
+        json.dumps(result, indent=1) + '\n', encoding='utf-8'
+    )
     _plot(rows, result['by'], HERE / 'pictures' / f'limits_{name}.png', name)
     print(json.dumps(result, indent=1))
 

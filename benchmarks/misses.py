@@ -61,7 +61,9 @@ def main(runs: list[Path]) -> None:
         tips=len(tips),
         groups={group: _summary([t for t in tips if t['group'] == group]) for group in GROUPS},
     )
-    (HERE / 'results' / 'misses.json').write_text(json.dumps(found, indent=1) + '\n')
+    (HERE / 'results' / 'misses.json').write_text(
+        json.dumps(found, indent=1) + '\n', encoding='utf-8'
+    )
     rewrite(HERE / 'README.md', 'misses', to_markdown(found))
     if pairs:  # from all over the set: neighbours share a session
         shown = [pairs[i] for i in np.linspace(0, len(pairs) - 1, SHOWN).round().astype(int)]

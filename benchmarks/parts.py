@@ -101,14 +101,14 @@ def main(work_dir: Path, scenes: int, judged: int) -> None:
         run = work_dir / name.replace(' ', '_')
         if not (run / 'model.safetensors').is_file():
             _train(config, run, scenes, options)
-        record = json.loads((run / 'train.json').read_text())
+        record = json.loads((run / 'train.json').read_text(encoding='utf-8'))
         rows[name] = dict(config=str(config.relative_to(CONFIGS)), options=options)
         rows[name] |= judge(run, judged)
         rows[name]['ms_per_image'] = 1000 * record['train_s'] / record['samples_seen']
         print(name, rows[name], flush=True)
     for name, change in READ.items():
         rows[name] = dict(options=change) | judge(plain, judged, change)
-    record = json.loads((plain / 'train.json').read_text())
+    record = json.loads((plain / 'train.json').read_text(encoding='utf-8'))
     found = dict(
         images=record['samples_seen'],
         judged=judged,
@@ -118,7 +118,9 @@ def main(work_dir: Path, scenes: int, judged: int) -> None:
         date=datetime.date.today().isoformat(),
         variants=rows,
     )
-    (HERE / 'results' / 'parts.json').write_text(json.dumps(found, indent=1) + '\n')
+    (HERE / 'results' / 'parts.json').write_text(
+        json.dumps(found, indent=1) + '\n', encoding='utf-8'
+    )
     rewrite(HERE / 'README.md', 'parts', to_markdown(found))
 
 

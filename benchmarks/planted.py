@@ -11,6 +11,7 @@ import tifffile
 import torch
 
 from pipedet.formats.digest import sha256_of
+from pipedet.visualization import write_picture
 
 # What is trained, in seconds.
 TINY = Path(__file__).parent.parent / 'configs' / '_base_' / 'tiny.py'
@@ -88,7 +89,7 @@ def write_rig(folder: Path, count: int = 12) -> dict:
             image += 60 * np.exp(-((x - tip[0]) ** 2 + (y - tip[1]) ** 2) / 8)
             keypoints = dict(keypoints=[*tip, 2], num_keypoints=1)
             annotations.append(dict(id=len(annotations), image_id=i, category_id=1, **keypoints))
-        cv2.imwrite(str(folder / f'{i}.png'), image.clip(0, 255).astype(np.uint8))
+        write_picture(folder / f'{i}.png', image.clip(0, 255).astype(np.uint8))
         about = dict(session=f's{i % 4}', width=SIZE, height=SIZE, pixel_size_um=0.5)
         images.append(dict(id=i, file_name=f'{i}.png', **about))
     return dict(images=images, annotations=annotations)
@@ -144,7 +145,7 @@ def _planter(spoil: Callable[[dict, Path], object], expected: str) -> Callable[[
     def plant(folder: Path) -> Planted:
         content = write_rig(folder)
         spoil(content, folder)
-        (folder / 'tips.json').write_text(json.dumps(content))
+        (folder / 'tips.json').write_text(json.dumps(content), encoding='utf-8')
         return 'tips.json', expected, {}
 
     return plant
@@ -153,7 +154,7 @@ def _planter(spoil: Callable[[dict, Path], object], expected: str) -> Callable[[
 def _planter_csv(rows: str, expected: str) -> Callable[[Path], Planted]:
     def plant(folder: Path) -> Planted:
         write_rig(folder)
-        (folder / 'tips.csv').write_text(f'image,x,y\n{rows}\n')
+        (folder / 'tips.csv').write_text(f'image,x,y\n{rows}\n', encoding='utf-8')
         return 'tips.csv', expected, {}
 
     return plant
@@ -189,7 +190,9 @@ def _stack(content: dict, folder: Path) -> None:
 
 def _duplicate_key(folder: Path) -> Planted:
     text = json.dumps(write_rig(folder))
-    (folder / 'tips.json').write_text(text.replace('"id": 3,', '"id": 3, "id": 4,', 1))
+    (folder / 'tips.json').write_text(
+        text.replace('"id": 3,', '"id": 3, "id": 4,', 1), encoding='utf-8'
+    )
     return 'tips.json', "key 'id' twice", {}
 
 
@@ -205,7 +208,7 @@ def _copy_in_two_splits(folder: Path) -> Planted:
     for i, image in enumerate(content['images']):
         image['session'] = f's{i % 3}'
     (folder / '1.png').write_bytes((folder / '0.png').read_bytes())
-    (folder / 'tips.json').write_text(json.dumps(content))
+    (folder / 'tips.json').write_text(json.dumps(content), encoding='utf-8')
     return 'tips.json', '0.png = 1.png', dict(split='train')
 
 
@@ -220,7 +223,7 @@ def _file_of_two_sessions(folder: Path) -> Planted:
         )
     for i, image in enumerate(content['images']):
         image['session'] = f's{i % 3}'
-    (folder / 'tips.json').write_text(json.dumps(content))
+    (folder / 'tips.json').write_text(json.dumps(content), encoding='utf-8')
     return 'tips.json', 'stack.tif', dict(split='train')
 
 
@@ -253,14 +256,20 @@ def malicious_files(folder: Path, config: Path) -> dict[str, tuple[list[str], Pa
     }
     for path, state in states.items():
         torch.save(state, path)
-        path.with_name(path.name + '.sha256').write_text(f'{sha256_of(path)}  {path.name}\n')
-    (folder / 'c.yaml').write_text(f'x: !!python/object/apply:pathlib.Path.touch [{traps["c"]}]\n')
+        path.with_name(path.name + '.sha256').write_text(
+            f'{sha256_of(path)}  {path.name}\n', encoding='utf-8'
+        )
+    (folder / 'c.yaml').write_text(
+        f'x: !!python/object/apply:pathlib.Path.touch [{traps["c"]}]\n', encoding='utf-8'
+    )
     (images / 'd.pkl').write_bytes(f"cos\nsystem\n(S'touch {traps['d']}'\ntR.".encode())  # a pickle
-    (folder / 'trap_e.py').write_text(f'{touch["e"]}\n')
+    (folder / 'trap_e.py').write_text(f'{touch["e"]}\n', encoding='utf-8')
     imports = dict(custom_imports=dict(imports=['trap_e'], allow_failed_imports=False))
-    (folder / 'e.json').write_text(json.dumps(imports))
+    (folder / 'e.json').write_text(json.dumps(imports), encoding='utf-8')
     hosts = dict(id=1, file_name='/etc/hostname')
-    (images / 'f.json').write_text(json.dumps(dict(images=[hosts], annotations=[])))
+    (images / 'f.json').write_text(
+        json.dumps(dict(images=[hosts], annotations=[])), encoding='utf-8'
+    )
 
     own = [str(config), '--work-dir', str(folder / 'run')]
     data = ['test', *own, '--data', str(images), '--strict', '--annotations']

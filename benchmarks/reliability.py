@@ -66,7 +66,9 @@ def main() -> None:
             seed=SEED,
             date=datetime.date.today().isoformat(),
         )
-        RESULTS.write_text(json.dumps(about | dict(experiments=results), indent=1) + '\n')
+        RESULTS.write_text(
+            json.dumps(about | dict(experiments=results), indent=1) + '\n', encoding='utf-8'
+        )
         rewrite(HERE / 'README.md', 'reliability', table(results))
 
 

@@ -67,7 +67,9 @@ def main(rounds: int, runs: int) -> None:
         own['rounds'] = rounds
         if name not in sessions or sessions[name].frame == (SIDE, SIDE):  # of one frame
             own[FASTER] = slow / own['batches'][0]['p50_ms']
-    (HERE / 'results' / 'speed.json').write_text(json.dumps(result, indent=1) + '\n')
+    (HERE / 'results' / 'speed.json').write_text(
+        json.dumps(result, indent=1) + '\n', encoding='utf-8'
+    )
     table = to_markdown(result)
     rewrite(HERE / 'README.md', 'speed', table)
     print(table)

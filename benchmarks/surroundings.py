@@ -197,7 +197,7 @@ def main(run: Path, folder: Path, scenes: int) -> None:
         rows=rows,
     )
     path = HERE / 'results' / f'surroundings_{found["run"]}.json'
-    path.write_text(json.dumps(found, indent=1) + '\n')
+    path.write_text(json.dumps(found, indent=1) + '\n', encoding='utf-8')
     rewrite(HERE / 'README.md', 'surroundings', to_markdown(found))
 
 

@@ -64,5 +64,5 @@ if __name__ == '__main__':
         result['gpu'] = {recipe: time_gpu(recipe) for recipe in recipes}
         result['gpu']['device'] = device_name('cuda')
     RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(result, indent=1) + '\n')
+    RESULTS.write_text(json.dumps(result, indent=1) + '\n', encoding='utf-8')
     print(json.dumps(result, indent=1))

@@ -33,7 +33,7 @@ def main(work_dir: Path, budget: str, judged: int) -> None:
         run = work_dir / name.replace(' ', '_')
         if not (run / 'model.safetensors').is_file():
             _train(run, budget, options)
-        record = json.loads((run / 'train.json').read_text())
+        record = json.loads((run / 'train.json').read_text(encoding='utf-8'))
         own = dict(images=record['samples_seen'], minutes=record['train_s'] / 60)
         rows[name] = own | judge(run, judged)
     found = dict(
@@ -44,7 +44,9 @@ def main(work_dir: Path, budget: str, judged: int) -> None:
         date=datetime.date.today().isoformat(),
         learned_from=rows,
     )
-    (HERE / 'results' / 'teacher.json').write_text(json.dumps(found, indent=1) + '\n')
+    (HERE / 'results' / 'teacher.json').write_text(
+        json.dumps(found, indent=1) + '\n', encoding='utf-8'
+    )
     rewrite(HERE / 'README.md', 'teacher', to_markdown(found))
 
 

@@ -87,7 +87,9 @@ def main(runs: list[Path]) -> None:
             for side in SIZES
         ]
         result['enhancers'][run.name] = dict(compare(load(run)), sizes=sizes)
-    (HERE / 'results' / 'tiling.json').write_text(json.dumps(result, indent=1) + '\n')
+    (HERE / 'results' / 'tiling.json').write_text(
+        json.dumps(result, indent=1) + '\n', encoding='utf-8'
+    )
     rewrite(HERE / 'README.md', 'tiling', table(result))
 
 

@@ -18,7 +18,7 @@ def trainings_of(run: Path) -> list[dict]:
     """Return what is known of this training, and before it of those whose weights it began with."""
     members = run / MEMBERS
     if members.is_file():
-        records = json.loads(members.read_text())
+        records = json.loads(members.read_text(encoding='utf-8'))
         note = f'what ships is the mean of the weights of these {len(records)}'
         note += ' and of those before them' * records[0]['with_origin'] + ' (`pipedet soup`)'
         own = [_said(record, record['data'], note) for record in records]
@@ -29,19 +29,21 @@ def trainings_of(run: Path) -> list[dict]:
         return own
     if origin not in zoo.names():
         raise ValueError(f'{run} began with weights of {origin}, of which nothing is known')
-    earlier = json.loads((HERE / 'results' / f'zoo_{origin}.json').read_text())['trainings']
+    earlier = json.loads((HERE / 'results' / f'zoo_{origin}.json').read_text(encoding='utf-8'))[
+        'trainings'
+    ]
     return [training for training in earlier if training not in own] + own
 
 
 def _training(run: Path) -> dict:
     """Return what a run says of its training; a run that was stopped says it in its checkpoint."""
     record = run / RECORD
-    data = json.loads((run / DATA).read_text())['train']
+    data = json.loads((run / DATA).read_text(encoding='utf-8'))['train']
     config = Config.fromfile(run / 'config.py')
     teacher = config.get('teacher')
     if record.is_file():
         note = f'taught by {teacher.name} too' if teacher else None
-        return _said(json.loads(record.read_text()), data, note)
+        return _said(json.loads(record.read_text(encoding='utf-8')), data, note)
     loop = load_checkpoint(checkpoints(run)[0])['loop']
     batch = config.train_dataloader.batch_size
     return dict(

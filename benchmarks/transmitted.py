@@ -46,7 +46,9 @@ def _row(label: str, name: str, of: dict) -> str:
 
 if __name__ == '__main__':
     measured = {
-        name: json.loads((HERE / 'results' / f'zoo_{name}.json').read_text())['sets']
+        name: json.loads((HERE / 'results' / f'zoo_{name}.json').read_text(encoding='utf-8'))[
+            'sets'
+        ]
         for name in sorted(zoo.names(), reverse=True)
     }
     table = to_markdown(measured)

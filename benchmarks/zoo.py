@@ -53,10 +53,10 @@ def main(name: str, run: Path | None, real: list[Path], scenes: int) -> None:
     folder, results = zoo.HERE / name, HERE / 'results' / f'zoo_{name}.json'
     if run is not None:
         trainings = trainings_of(run.parent)
-        calibrated = json.loads((run / 'calibration.json').read_text())
+        calibrated = json.loads((run / 'calibration.json').read_text(encoding='utf-8'))
         config, weights = Config.fromfile(run / 'config.py'), run / WEIGHTS
     else:
-        before = json.loads(results.read_text())
+        before = json.loads(results.read_text(encoding='utf-8'))
         trainings, calibrated = before['trainings'], before['calibration']
         config, weights = zoo.test_config(name), folder / WEIGHTS
     model = build_detector(config.model)
@@ -78,10 +78,10 @@ def main(name: str, run: Path | None, real: list[Path], scenes: int) -> None:
         sets={kind: _measure(samples) for kind, samples in (predicted | _near(predicted)).items()},
         thresholds=_thresholds(predicted, model.score_threshold),
     )
-    results.write_text(json.dumps(found, indent=1) + '\n')
+    results.write_text(json.dumps(found, indent=1) + '\n', encoding='utf-8')
     if run is not None:
         _ship(config, weights, folder)
-    (folder / zoo.CARD).write_text(card_of(found))
+    (folder / zoo.CARD).write_text(card_of(found), encoding='utf-8')
     if name == DEFAULT:
         rewrite(HERE.parent / 'README.md', 'model', summary_of(found))
     print(card_of(found))
@@ -98,7 +98,7 @@ def _ship(config: Config, weights: Path, folder: Path) -> None:
     for file in (weights, weights.with_name(f'{WEIGHTS}.sha256')):
         shutil.copy(file, folder)
     data = _plain(dict(model=config.model, predict_pipeline=config.predict_pipeline))
-    (folder / zoo.CONFIG).write_text(json.dumps(data, indent=1) + '\n')
+    (folder / zoo.CONFIG).write_text(json.dumps(data, indent=1) + '\n', encoding='utf-8')
 
 
 def _plain(value):

@@ -25,6 +25,9 @@ VERBS = {
 def main(arguments: list[str] | None = None) -> None:
     """Run one verb; what a user can mend ends in one line, not in a traceback."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, 'reconfigure'):  # a file's name may not be of the console's alphabet
+            stream.reconfigure(errors='backslashreplace')
     parser = argparse.ArgumentParser(prog='pipedet', description=__doc__)
     subparsers = parser.add_subparsers(dest='verb', required=True)
     for verb, summary in VERBS.items():

@@ -94,7 +94,9 @@ def write_picture(path: Path, image: np.ndarray) -> None:
 def plot_curves(work_dir: Path, out: Path) -> None:
     """Plot losses and validation accuracy of a run, its resumed parts included."""
     logs = sorted(work_dir.glob('*/vis_data/scalars.json'))
-    rows = [json.loads(line) for log in logs for line in log.read_text().splitlines()]
+    rows = [
+        json.loads(line) for log in logs for line in log.read_text(encoding='utf-8').splitlines()
+    ]
     train = [row for row in rows if any(key.endswith('lr') for key in row)]
     val = [row for row in rows if row not in train and 'loss' in row]
     # Validations are logged by epoch: place them at the training step that came before.

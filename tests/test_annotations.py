@@ -46,14 +46,14 @@ def test_coco_keeps_sizes_and_writes_short_numbers(tmp_path):
     tips = np.array([[10.3, 4.0]], np.float32)
     path = tmp_path / 'tips.json'
     write_annotations(path, [ImageRecord(file_name='a.png', tips=tips, width=64, height=48)])
-    assert '10.3,' in path.read_text()
+    assert '10.3,' in path.read_text(encoding='utf-8')
     assert (read_coco(path)[0].width, read_coco(path)[0].height) == (64, 48)
 
 
 def coco(tmp_path, images=({'id': 1, 'file_name': 'a.png'},), annotations=(), **others):
     path = tmp_path / 'tips.json'
     content = dict(images=list(images), annotations=list(annotations), **others)
-    path.write_text(json.dumps(content))  # which writes NaN, as many exporters do
+    path.write_text(json.dumps(content), encoding='utf-8')  # which writes NaN, as many exporters do
     return path
 
 
@@ -184,7 +184,7 @@ def test_each_coco_fault_is_named_and_nothing_else_lost(tmp_path, image, annotat
 )
 def test_a_coco_file_which_is_no_such(tmp_path, text, reason):
     path = tmp_path / 'tips.json'
-    path.write_text(text)
+    path.write_text(text, encoding='utf-8')
     for problems in (None, []):
         with pytest.raises(AnnotationError, match=f'tips.json.*{reason}'):
             read_coco(path, problems)
@@ -229,7 +229,8 @@ def test_csv_rows_negatives_and_unknown_columns(tmp_path):
 def test_each_csv_fault_is_named_and_nothing_else_lost(tmp_path, row, reason):
     path = tmp_path / 'tips.csv'
     path.write_text(
-        f'image,x,y,frame,pixel_size_um\nb.png,3,4,,\nc.png,5,6,,0.5\n{row}\na.png,1,1,,\n'
+        f'image,x,y,frame,pixel_size_um\nb.png,3,4,,\nc.png,5,6,,0.5\n{row}\na.png,1,1,,\n',
+        encoding='utf-8',
     )
     with pytest.raises(AnnotationError, match=f'tips.csv:4: .*{reason}'):
         read_tip_csv(path)
@@ -242,7 +243,9 @@ def test_each_csv_fault_is_named_and_nothing_else_lost(tmp_path, row, reason):
 
 def test_a_faulty_row_spoils_only_its_frame(tmp_path):
     path = tmp_path / 'tips.csv'
-    path.write_text('image,x,y,frame\na.tif,1,2,0\na.tif,1,oops,1\na.tif,1,3,1\na.tif,1,2,2\n')
+    path.write_text(
+        'image,x,y,frame\na.tif,1,2,0\na.tif,1,oops,1\na.tif,1,3,1\na.tif,1,2,2\n', encoding='utf-8'
+    )
     assert [record.frame for record in read_tip_csv(path, [])] == [0, 2]
 
 

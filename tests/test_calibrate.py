@@ -27,7 +27,7 @@ def run(tmp_path):
 
 def test_a_calibrated_run_answers_with_a_confidence(run):
     main(['calibrate', str(run / 'config.py'), '--scenes', '32'])
-    found = json.loads((run / 'calibrated' / 'calibration.json').read_text())
+    found = json.loads((run / 'calibrated' / 'calibration.json').read_text(encoding='utf-8'))
     model = Config.fromfile(run / 'calibrated' / 'config.py').model
     assert model.score_threshold == found['score_threshold'] == 0.7
     assert list(model.head.score) == found['score']
@@ -44,7 +44,9 @@ def test_a_calibration_starts_from_the_network_alone(run):
     main(['calibrate', str(run / 'config.py'), '--scenes', '16'])
     once, again = run / 'calibrated', run / 'again'
     main(['calibrate', str(once / 'config.py'), '--scenes', '16', '--out', str(again)])
-    first, second = (json.loads((f / 'calibration.json').read_text()) for f in (once, again))
+    first, second = (
+        json.loads((f / 'calibration.json').read_text(encoding='utf-8')) for f in (once, again)
+    )
     assert first['score'] == pytest.approx(second['score']) and first['before'] == second['before']
 
 

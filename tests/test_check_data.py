@@ -1,6 +1,5 @@
 """Planted faults of whole datasets: what no single row shows is found by comparing."""
 
-import cv2
 import numpy as np
 import pytest
 import tifffile
@@ -9,6 +8,7 @@ from pipedet.cli import main
 from pipedet.datasets import DatasetError, PipetteImages
 from pipedet.formats import ImageRecord, write_annotations
 from pipedet.formats.plausibility import find_misreadings
+from pipedet.visualization import write_picture
 
 SIZE = 64
 READINGS = {
@@ -35,7 +35,7 @@ def write_split(root, name, seed, wrong=lambda tips: tips, count=10):
     for i in range(count):
         image, tips = spots(rng)
         file_name = f'{name}_{i}.png'
-        cv2.imwrite(str(root / file_name), image)
+        write_picture(root / file_name, image)
         tips = wrong(tips).astype(np.float32)
         records.append(ImageRecord(file_name=file_name, tips=tips, session=f'{name} {i % 3}'))
     write_annotations(root / f'{name}.csv', records)
@@ -98,7 +98,7 @@ def test_damaged_pixels_and_bad_rows_are_listed_together(tmp_path, capsys):
     write_split(tmp_path, 'train', 1)
     path = tmp_path / 'train_3.png'
     path.write_bytes(path.read_bytes()[:-40])
-    with (tmp_path / 'train.csv').open('a') as file:
+    with (tmp_path / 'train.csv').open('a', encoding='utf-8') as file:
         file.write('train_5.png,500,1,,,,\ngone.png,1,1,,,,\n')
     out = check(tmp_path, 'train.csv', expect=1, capsys=capsys)
     assert out.count('FAULT') == 3

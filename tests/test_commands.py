@@ -5,7 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import tifffile
@@ -17,6 +16,8 @@ from pipedet.apis import TipLocaliser
 from pipedet.cli import main
 from pipedet.commands.common import datasets_of, set_in_images
 from pipedet.engine.checkpoint import save_weights
+from pipedet.formats import read_image
+from pipedet.visualization import write_picture
 
 ROOT = Path(__file__).parent.parent
 TINY = ROOT / 'configs' / '_base_' / 'tiny.py'
@@ -44,7 +45,7 @@ def test_train_leaves_everything_behind(run_folder):
         'test/standard_best.png',
         'test/standard_worst.png',
     } <= names
-    record = json.loads((run_folder / 'train.json').read_text())
+    record = json.loads((run_folder / 'train.json').read_text(encoding='utf-8'))
     assert record['samples_seen'] == 32 and record['stages'][0]['steps'] == 8
 
 
@@ -60,7 +61,7 @@ def test_test_repeats_what_training_measured(run_folder, tmp_path):
         ]
     )
     again, first = (
-        json.loads((folder / 'metrics.json').read_text())['overall']
+        json.loads((folder / 'metrics.json').read_text(encoding='utf-8'))['overall']
         for folder in (tmp_path, run_folder / 'test')
     )
     assert again == first
@@ -70,7 +71,7 @@ def test_latency_writes_its_figures(run_folder, tmp_path):
     out = tmp_path / 'latency.json'
     args = '--batch 1 2 --warmup 1 --runs 3 --threads 1'.split()
     main(['latency', str(TINY), *args, '--out', str(out)])
-    result = json.loads(out.read_text())
+    result = json.loads(out.read_text(encoding='utf-8'))
     assert [row['batch'] for row in result['batches']] == [1, 2] and result['gflop'] > 0.1
     assert all(0 < row['p50_ms'] <= row['p95_ms'] <= row['p99_ms'] for row in result['batches'])
 
@@ -78,15 +79,15 @@ def test_latency_writes_its_figures(run_folder, tmp_path):
 def test_browse_draws_a_sheet(tmp_path):
     out = tmp_path / 'sheet.png'
     main(['browse', str(TINY), '--count', '5', '--out', str(out)])
-    assert cv2.imread(str(out)).shape[0] > 500
+    assert read_image(out).shape[0] > 500
 
 
 def test_browse_leaves_out_what_cannot_be_read(tmp_path, capsys):
     image = np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8)
     for name in ('a.png', 'b.png'):
-        cv2.imwrite(str(tmp_path / name), image)
+        write_picture(tmp_path / name, image)
     (tmp_path / 'b.png').write_bytes((tmp_path / 'b.png').read_bytes()[:-40])
-    (tmp_path / 'tips.csv').write_text('image,x,y\na.png,10,20\nb.png,30,40\n')
+    (tmp_path / 'tips.csv').write_text('image,x,y\na.png,10,20\nb.png,30,40\n', encoding='utf-8')
     pipeline = [dict(type='pipedet.Warp'), dict(type='pipedet.PackTips')]
     dataset = dict(type='pipedet.PipetteImages', root=str(tmp_path), annotations='tips.csv', seed=0,
                    subset='rig', pipeline=pipeline)  # fmt: skip
@@ -104,14 +105,14 @@ def images(tmp_path):
     folder.mkdir()
     rng = np.random.default_rng(0)
     png = rng.integers(0, 255, (100, 140), np.uint8)
-    cv2.imwrite(str(folder / 'a.png'), png)
+    write_picture(folder / 'a.png', png)
     stack = rng.integers(0, 4095, (2, 90, 80)).astype(np.uint16)
     meta = dict(axes='TYX', PhysicalSizeX=0.5, PhysicalSizeY=0.5)
     tifffile.imwrite(folder / 'b.ome.tif', stack, ome=True, metadata=meta)
     (folder / 'c_truncated.png').write_bytes((folder / 'a.png').read_bytes()[:900])
     (folder / 'd_empty.tif').touch()
     tifffile.imwrite(folder / 'e_nan.tif', np.full((30, 30), np.nan, np.float32))
-    (folder / 'notes.txt').write_text('not an image')
+    (folder / 'notes.txt').write_text('not an image', encoding='utf-8')
     return folder
 
 
@@ -130,7 +131,7 @@ def test_predict_reads_what_it_can_and_lists_the_rest(run_folder, images, tmp_pa
     assert 'in 3 images' in told.out and '1 images carry no pixel size' in told.out
     for name in ('c_truncated.png', 'd_empty.tif', 'e_nan.tif'):
         assert told.err.count(name) == 1
-    with open(tmp_path / 'out' / 'predictions.csv') as file:
+    with open(tmp_path / 'out' / 'predictions.csv', encoding='utf-8') as file:
         assert next(csv.reader(file))[:8] == 'image,frame,tip,x_px,y_px,x_um,y_um,score'.split(',')
     assert len(list((tmp_path / 'out' / 'overlays').glob('*.png'))) == 3
 
@@ -152,7 +153,7 @@ def test_a_bad_page_costs_no_other(run_folder, tmp_path, capsys):
     tifffile.imwrite(tmp_path / 'a.tif', stack, photometric='minisblack')
     with pytest.raises(SystemExit):
         predict(run_folder, tmp_path / 'a.tif', tmp_path / 'out')
-    with open(tmp_path / 'out' / 'frames.csv') as file:
+    with open(tmp_path / 'out' / 'frames.csv', encoding='utf-8') as file:
         rows = list(csv.DictReader(file))
     assert 'frame 1 of' in capsys.readouterr().err
     assert [row['frame'] for row in rows] == ['0', '1', '2']
@@ -173,15 +174,17 @@ def test_test_reads_a_folder_of_labelled_images(run_folder, tmp_path):
     data.mkdir()
     image = np.random.default_rng(1).integers(0, 255, (60, 90), np.uint8)
     for name in ('one.png', 'two.png', 'negative.png'):
-        cv2.imwrite(str(data / name), image)
-    (data / 'tips.csv').write_text('image,x,y\none.png,10,20\none.png,50,30\ntwo.png,70,8\n')
+        write_picture(data / name, image)
+    (data / 'tips.csv').write_text(
+        'image,x,y\none.png,10,20\none.png,50,30\ntwo.png,70,8\n', encoding='utf-8'
+    )
     out = tmp_path / 'out'
     main(
         ['test', str(TINY), '--checkpoint', str(run_folder / 'model.safetensors'),
          '--data', str(data), '--annotations', 'tips.csv', '--pixel-size-um', '0.8',
          '--work-dir', str(tmp_path), '--out', str(out)]
     )  # fmt: skip
-    overall = json.loads((out / 'metrics.json').read_text())['overall']
+    overall = json.loads((out / 'metrics.json').read_text(encoding='utf-8'))['overall']
     assert overall['images'] == 3 and overall['tips'] == 3
 
 
@@ -223,14 +226,16 @@ def train_on_two_ranks(config, folder, *options):
     env = os.environ | {'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''}
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads((folder / 'train.json').read_text())
+    return json.loads((folder / 'train.json').read_text(encoding='utf-8'))
 
 
 def test_two_gloo_ranks_train_an_adversarial_enhancer(tmp_path):
     config = tiny_enhancer(tmp_path)
     record = train_on_two_ranks(config, tmp_path / 'run')
     assert record['ranks'] == 2 and record['stages'][0]['steps'] == 2
-    assert 'image/ssim' in json.loads((tmp_path / 'run/test/metrics.json').read_text())
+    assert 'image/ssim' in json.loads(
+        (tmp_path / 'run/test/metrics.json').read_text(encoding='utf-8')
+    )
 
 
 def tiny_enhancer(folder):
@@ -271,7 +276,7 @@ def test_what_comes_first_is_trained_first_and_handed_on(tmp_path, capsys):
     assert handed
     for key in handed:
         assert torch.equal(after[key], first[key.removeprefix('enhancer.')])
-    report = json.loads((tmp_path / 'run/test/metrics.json').read_text())
+    report = json.loads((tmp_path / 'run/test/metrics.json').read_text(encoding='utf-8'))
     assert report['context']['enhanced'] == 'crops at proposed tips'
     with pytest.raises(SystemExit, match='holds a run'):
         main(['train', str(tmp_path / 'both.py'), '--work-dir', str(tmp_path / 'run')])
@@ -310,4 +315,9 @@ def test_two_gloo_ranks_train(tmp_path):
     record = train_on_two_ranks(TINY, tmp_path)
     # 16 scenes, 4 a batch, two ranks: two steps each.
     assert record['stages'][0]['steps'] == 2
-    assert json.loads((tmp_path / 'test' / 'metrics.json').read_text())['overall']['images'] == 8
+    assert (
+        json.loads((tmp_path / 'test' / 'metrics.json').read_text(encoding='utf-8'))['overall'][
+            'images'
+        ]
+        == 8
+    )

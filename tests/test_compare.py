@@ -134,7 +134,7 @@ def launched(monkeypatch):
             folder.mkdir(exist_ok=True)
             Config.fromfile(TINY).dump(folder / 'config.py')
             (folder / 'model.safetensors').touch()
-            (folder / 'train.json').write_text('{"samples_seen": 32}')
+            (folder / 'train.json').write_text('{"samples_seen": 32}', encoding='utf-8')
         elif verb == 'test':
             dataset = DATASETS.build(Config.fromfile(config).test_dataloader.dataset)
             samples = [dataset[i]['data_samples'] for i in range(len(dataset))]
@@ -149,7 +149,9 @@ def launched(monkeypatch):
             write_report(records, options['--out'], 'test', {})
         else:
             costs = dict(p50_ms=2.0, p99_ms=3.0)
-            options['--out'].write_text(json.dumps(dict(gflop=1, parameters_m=2, batches=[costs])))
+            options['--out'].write_text(
+                json.dumps(dict(gflop=1, parameters_m=2, batches=[costs])), encoding='utf-8'
+            )
 
     monkeypatch.setattr(compare, 'launch', leave)
     return done
@@ -165,12 +167,12 @@ def test_one_failed_model_does_not_lose_the_rest(tmp_path, launched):
     with pytest.raises(SystemExit) as stop:
         main(command)
     assert stop.value.code == 1
-    report = (tmp_path / 'out/report.md').read_text()
+    report = (tmp_path / 'out/report.md').read_text(encoding='utf-8')
     assert '**broken has no figures**: out of luck' in report
-    figures = json.loads((tmp_path / 'out/comparison.json').read_text())
+    figures = json.loads((tmp_path / 'out/comparison.json').read_text(encoding='utf-8'))
     (subset,) = figures['groups'].values()
     assert subset['models']['vit']['summary']['tip/acc@3um'] == 100
-    page = (tmp_path / 'out/report.html').read_text()
+    page = (tmp_path / 'out/report.html').read_text(encoding='utf-8')
     assert '<table>' in page
     for picture in ('curves.png', 'errors.png', 'costs.png', 'frames.jpg'):
         (name,) = (tmp_path / 'out').glob(f'*_{picture}')
@@ -191,7 +193,7 @@ def test_a_real_comparison_trains_tests_and_times(tmp_path):
     out = tmp_path / 'out'
     options = ['--cfg-options', 'train_cfg.stages.0.epochs=1']
     main(['compare', str(TINY), '--out', str(out), *options])
-    figures = json.loads((out / 'comparison.json').read_text())
+    figures = json.loads((out / 'comparison.json').read_text(encoding='utf-8'))
     (subset,) = figures['groups'].values()
     assert 0 <= subset['models']['tiny']['summary']['heatmap/iou'] <= 1
     assert figures['training']['tiny']['samples_seen'] == 16

@@ -16,6 +16,7 @@ from pipedet.datasets.splits import make_folds
 from pipedet.evaluation import TipRecord, read_records, summarise, write_report
 from pipedet.formats import ImageRecord, write_annotations
 from pipedet.registry import DATASETS
+from pipedet.visualization import write_picture
 
 CONFIGS = Path(__file__).parent.parent / 'configs'
 TINY = CONFIGS / '_base_' / 'tiny.py'
@@ -32,7 +33,7 @@ def write_frames(folder, sessions):
             image = rng.integers(40, 60, (64, 64), np.uint8)
             tip = 10 + 8 * i, 30
             cv2.line(image, (tip[0], 0), tip, 220, 2)
-            cv2.imwrite(str(folder / f'{i}.png'), image)
+            write_picture(folder / f'{i}.png', image)
             tips = np.array([tip], np.float32)
             records.append(ImageRecord(file_name=f'{i}.png', tips=tips, session=session))
     write_annotations(folder / 'annotations.json', records)
@@ -49,7 +50,7 @@ def run(folder, data, *arguments, config=TINY):
     crossval.add_arguments(parser)
     paths = [str(config), '--data', str(data), '--work-dir', str(folder)]
     crossval.run(parser.parse_args([*paths, *arguments]))
-    return json.loads((folder / 'crossval.json').read_text())
+    return json.loads((folder / 'crossval.json').read_text(encoding='utf-8'))
 
 
 def sources(dataset):
@@ -79,7 +80,7 @@ def trainings(monkeypatch):
             found = dict(true=[[0, 0]], pred=point, scores=[1.0], score_threshold=0.5)
             records.append(TipRecord(source=name, **about, **found))
         write_report(records, folder / 'test', 'a fake', {})
-        (folder / 'train.json').write_text(json.dumps(dict(device='abacus')))
+        (folder / 'train.json').write_text(json.dumps(dict(device='abacus')), encoding='utf-8')
 
     fake.fails = lambda arguments: False
     monkeypatch.setattr(crossval, 'launch', fake)
@@ -145,7 +146,7 @@ def test_figures_are_by_fold_and_over_all_images(tmp_path, data, trainings):
     assert report['device'] == 'abacus' and 'budget 90s' in report['trainings']
     for arguments in trainings.arguments:
         assert arguments[arguments.index('--budget') + 1] == '90s' and '--resume' in arguments
-    text = (tmp_path / 'crossval.md').read_text()
+    text = (tmp_path / 'crossval.md').read_text(encoding='utf-8')
     assert '| 2 | friday | 1 | 1 | 1 | 0.00 |' in text and '| std of the folds |' in text
 
 
@@ -153,10 +154,10 @@ def test_a_failed_fold_loses_nothing_and_is_tried_again(tmp_path, data, training
     trainings.fake.fails = lambda arguments: 'fold_01' in arguments[1]
     with pytest.raises(RuntimeError, match='1 of 3 trainings failed.*cat'):
         run(tmp_path, data)
-    report = json.loads((tmp_path / 'crossval.json').read_text())
+    report = json.loads((tmp_path / 'crossval.json').read_text(encoding='utf-8'))
     assert [bool(r['fault']) for r in report['runs']] == [False, True, False]
     assert 'all 4 images, seed 0' in report['figures']
-    text = (tmp_path / 'crossval.md').read_text()
+    text = (tmp_path / 'crossval.md').read_text(encoding='utf-8')
     assert '**Fold 1, seed 0 has no figures**: the cat unplugged it' in text
     trainings.fake.fails = lambda arguments: False
     report = run(tmp_path, data)
@@ -171,7 +172,7 @@ def test_folds_of_other_labels_or_options_are_not_mixed(tmp_path, data, training
     with pytest.raises(ValueError, match='another config'):
         run(tmp_path / 'out', data, '--cfg-options', 'model.max_tips=4')
     path = data / 'annotations.json'
-    path.write_text(path.read_text().replace('30.0', '31.0'))
+    path.write_text(path.read_text(encoding='utf-8').replace('30.0', '31.0'), encoding='utf-8')
     with pytest.raises(ValueError, match='another labels'):
         run(tmp_path / 'out', data)
     assert len(trainings.arguments) == 3
@@ -248,7 +249,7 @@ def test_a_fold_really_trains(tmp_path, data, monkeypatch):
     options = ['--cfg-options', 'train_cfg.stages.0.epochs=1', 'model.average_views=False']
     with pytest.raises(RuntimeError, match='1 of 2 trainings failed.*enough'):
         run(tmp_path / 'out', data, '--folds', '2', '--pixel-size-um', '0.8', *options)
-    report = json.loads((tmp_path / 'out' / 'crossval.json').read_text())
+    report = json.loads((tmp_path / 'out' / 'crossval.json').read_text(encoding='utf-8'))
     folder = tmp_path / 'out' / 'fold_00' / 'seed_0'
     records = read_records(folder / 'test' / 'records.json')
     assert [record.source for record in records] == ['0.png', '1.png', '2.png']
@@ -256,9 +257,9 @@ def test_a_fold_really_trains(tmp_path, data, monkeypatch):
     assert [len(r.true) for r in records] == [1, 1, 1]
     pooled = report['figures']['all 3 images, seed 0']
     assert pooled == pytest.approx(summarise(records)) and pooled['tips'] == 3
-    seen = json.loads((folder / 'data.json').read_text())
+    seen = json.loads((folder / 'data.json').read_text(encoding='utf-8'))
     assert all('frames: ' in text for text in seen.values())
-    with open(folder / 'split.csv') as file:
+    with open(folder / 'split.csv', encoding='utf-8') as file:
         split = [(row['image'], row['split']) for row in csv.DictReader(file)]
     assert [image for image, part in split if part == 'test'] == ['0.png', '1.png', '2.png']
     assert not {i for i, part in split if part == 'train'} & {i for i, p in split if p == 'test'}

@@ -44,7 +44,7 @@ def test_every_config_shown_builds(tmp_path, name, block):
         copy = tmp_path / path.relative_to(ROOT / 'configs')
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(path.read_bytes())
-    (tmp_path / 'shown.py').write_text(block)
+    (tmp_path / 'shown.py').write_text(block, encoding='utf-8')
     assert len(block.splitlines()) <= 20
     with torch.device('meta'):
         MODELS.build(Config.fromfile(tmp_path / 'shown.py').model)

@@ -50,7 +50,7 @@ EVERY_LOSS = {'default_hooks.logger.interval': 1, 'log_processor.window_size': 1
 def logged_losses(folder):
     rows = []
     for log in sorted(Path(folder).glob('*/vis_data/scalars.json')):
-        rows += [json.loads(line) for line in log.read_text().splitlines()]
+        rows += [json.loads(line) for line in log.read_text(encoding='utf-8').splitlines()]
     return {row['step']: row['loss'] for row in rows if 'lr' in row}
 
 
@@ -263,7 +263,7 @@ def test_one_flipped_bit_is_noticed_and_the_checkpoint_before_is_taken(tmp_path)
 def test_what_an_interrupted_save_left_is_swept(tmp_path):
     save_checkpoint(tmp_path / 'iter_3.pth', {})
     for name in ('iter_4.pth.part', 'iter_2.pth.sha256', 'iter_4.pth.sha256.part'):
-        (tmp_path / name).write_text('')
+        (tmp_path / name).write_text('', encoding='utf-8')
     sweep(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ['iter_3.pth', 'iter_3.pth.sha256']
 

@@ -4,7 +4,6 @@ import copy
 from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -17,6 +16,7 @@ from pipedet.engine.checkpoint import load_part, save_weights
 from pipedet.engine.players import AveragingOptimWrapper
 from pipedet.evaluation.frechet import frechet_distance
 from pipedet.evaluation.tip_contrast import measure_tip_contrast
+from pipedet.formats import read_image
 from pipedet.models import (
     CLAHE,
     CycleGANEnhancer,
@@ -301,7 +301,7 @@ def test_stopped_enhancer_goes_on_where_it_was(tmp_path, name, monkeypatch):
     weights = unwrap(whole.model).state_dict()
     for key, value in unwrap(resumed.model).state_dict().items():
         assert torch.equal(value, weights[key]), key
-    grid = cv2.imread(str(tmp_path / 'whole' / 'grids' / 'epoch_001.png'))
+    grid = read_image(tmp_path / 'whole' / 'grids' / 'epoch_001.png')
     assert grid.shape[1] == 4 * (256 + 2)
 
 

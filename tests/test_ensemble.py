@@ -67,9 +67,9 @@ def test_maps_of_an_ensemble_are_the_mean_in_any_order(tmp_path):
 
 def test_an_ensemble_knows_how_its_members_were_trained(tmp_path):
     runs = [write_run(tmp_path / str(seed), seed) for seed in range(2)]
-    (runs[1] / 'train.json').write_text('{"samples_seen": 64}')
+    (runs[1] / 'train.json').write_text('{"samples_seen": 64}', encoding='utf-8')
     main(['ensemble', *map(str, runs), '--out', str(tmp_path / 'all')])
-    members = json.loads((tmp_path / 'all' / 'members.json').read_text())
+    members = json.loads((tmp_path / 'all' / 'members.json').read_text(encoding='utf-8'))
     assert members == [{'run': '0'}, {'run': '1', 'samples_seen': 64}]
 
 
@@ -99,6 +99,6 @@ def test_what_cannot_be_averaged_is_refused(tmp_path):
         with pytest.raises(SystemExit, match=message):
             main(['ensemble', *map(str, runs), '--out', str(tmp_path / 'out')])
     assert not (tmp_path / 'out').exists()
-    tipnet = json.loads((zoo.HERE / 'tipnet_s' / zoo.CONFIG).read_text())['model']
+    tipnet = json.loads((zoo.HERE / 'tipnet_s' / zoo.CONFIG).read_text(encoding='utf-8'))['model']
     with pytest.raises(ValueError, match='TipNet does more'):
         SeedEnsemble(member=tipnet, count=2)

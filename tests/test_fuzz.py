@@ -78,7 +78,7 @@ def assert_refused(path):
 @given(images=entries, annotations=entries)
 def test_a_coco_file_is_read_or_its_faults_are_named(tmp_path_factory, images, annotations):
     path = tmp_path_factory.getbasetemp() / 'fuzz.json'
-    path.write_text(json.dumps(dict(images=images, annotations=annotations)))
+    path.write_text(json.dumps(dict(images=images, annotations=annotations)), encoding='utf-8')
     check_records(path)
 
 

@@ -52,7 +52,7 @@ def root(tmp_path):
 
 
 def append(root, *rows):
-    with (root / 'tips.csv').open('a') as file:
+    with (root / 'tips.csv').open('a', encoding='utf-8') as file:
         file.write(''.join(f'{row},,,,\n' for row in rows))
 
 
@@ -165,7 +165,7 @@ def test_a_faulty_coco_image_is_no_negative(root, name):
     write_image(root / 's9' / 'x.png')
     images = [dict(id=0, file_name='s0/0.png'), dict(id=1, file_name=name, frame=-1)]
     data = dict(images=images, annotations=[], categories=[])
-    (root / 'tips.json').write_text(json.dumps(data))
+    (root / 'tips.json').write_text(json.dumps(data), encoding='utf-8')
     listed = isinstance(name, str)  # of what is no name nobody knows which image was meant
     dataset = build(root, annotations='tips.json')
     assert len(dataset.skipped) == 1 and len(dataset) == (10 if listed else 11)
@@ -301,16 +301,16 @@ def test_sizes_that_disagree_and_tips_given_twice(root):
 
 def test_where_no_label_is_left_the_images_are_no_negatives(root):
     rows = [f'elsewhere/{i}.png,{i},5' for i in range(10)]
-    (root / 'tips.csv').write_text('\n'.join(['image,x,y', *rows]))
+    (root / 'tips.csv').write_text('\n'.join(['image,x,y', *rows]), encoding='utf-8')
     with pytest.raises(DatasetError, match='elsewhere/0.png'):
         build(root)
-    (root / 'tips.csv').write_text('image,x,y\ns0/0.png,"1,5",5\n')
+    (root / 'tips.csv').write_text('image,x,y\ns0/0.png,"1,5",5\n', encoding='utf-8')
     with pytest.raises(DatasetError, match='1,5'):
         build(root)
 
 
 def test_nothing_left_is_an_error(tmp_path):
-    (tmp_path / 'tips.csv').write_text('image,x,y\ngone.png,1,1\n')
+    (tmp_path / 'tips.csv').write_text('image,x,y\ngone.png,1,1\n', encoding='utf-8')
     with pytest.raises(DatasetError, match='gone.png'):
         build(tmp_path)
     for name in ('tips.json', 'tips.pkl'):
@@ -469,9 +469,11 @@ def test_coco_with_nan_and_duplicate_keys(root):
     entry = dict(id=1, file_name='s0/0.png')
     bad = dict(id=1, image_id=1, keypoints=[float('nan'), 1, 2])
     content = dict(images=[entry, dict(id=2, file_name='s0/1.png')], annotations=[bad])
-    (root / 'tips.json').write_text(json.dumps(content))
+    (root / 'tips.json').write_text(json.dumps(content), encoding='utf-8')
     dataset = build(root, annotations='tips.json', unlisted_are_negative=False)
     assert len(dataset) == 1 and 'annotations[0]' in dataset.skipped[0]
-    (root / 'tips.json').write_text('{"images": [], "images": [], "annotations": []}')
+    (root / 'tips.json').write_text(
+        '{"images": [], "images": [], "annotations": []}', encoding='utf-8'
+    )
     with pytest.raises(AnnotationError, match='twice'):
         build(root, annotations='tips.json')

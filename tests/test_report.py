@@ -52,8 +52,10 @@ def test_files_are_strict_json_and_agree(tmp_path):
     def refuse(constant):
         raise AssertionError(constant)
 
-    metrics = json.loads((folder / 'metrics.json').read_text(), parse_constant=refuse)
-    json.loads((folder / 'records.json').read_text(), parse_constant=refuse)
+    metrics = json.loads(
+        (folder / 'metrics.json').read_text(encoding='utf-8'), parse_constant=refuse
+    )
+    json.loads((folder / 'records.json').read_text(encoding='utf-8'), parse_constant=refuse)
     assert metrics['title'] == 'Our model' and metrics['context'] == context
     assert metrics['overall'] == summarise(records) and metrics['failed'] == 1
     own = metrics['subsets']['um']['vivo']

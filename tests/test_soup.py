@@ -56,8 +56,8 @@ def write_run(folder, seed, origin='before', **changes):
     config = Config(dict(model=MODEL | changes, train_dataloader=loader, load_from=origin))
     save_weights(folder / 'model.safetensors', build_detector(config.model))
     config.dump(folder / 'config.py')
-    (folder / 'data.json').write_text(json.dumps(dict(train=f'stream {seed}')))
-    (folder / 'train.json').write_text('{"samples_seen": 64}')
+    (folder / 'data.json').write_text(json.dumps(dict(train=f'stream {seed}')), encoding='utf-8')
+    (folder / 'train.json').write_text('{"samples_seen": 64}', encoding='utf-8')
     return folder
 
 
@@ -72,7 +72,7 @@ def test_weights_are_the_mean_and_the_records_stay(tmp_path):
     for name, value in models[-1].items():
         mean = torch.stack([own[name] for own in models[:3]]).mean(dim=0)
         assert torch.allclose(value, mean, atol=1e-6), name
-    members = json.loads((tmp_path / 'soup' / 'members.json').read_text())
+    members = json.loads((tmp_path / 'soup' / 'members.json').read_text(encoding='utf-8'))
     assert members[1] == dict(run='1', data='stream 1', samples_seen=64, with_origin=False)
 
 
@@ -86,7 +86,9 @@ def test_the_weights_that_runs_began_with_can_be_counted_in(tmp_path):
     name = next(key for key in weights[0] if key.endswith('weight') and weights[0][key].dim() == 4)
     mean = torch.stack([own[name] for own in weights[:3]]).mean(dim=0)
     assert torch.allclose(weights[3][name], mean, atol=1e-6)
-    assert all(r['with_origin'] for r in json.loads((out / 'members.json').read_text()))
+    assert all(
+        r['with_origin'] for r in json.loads((out / 'members.json').read_text(encoding='utf-8'))
+    )
 
 
 def test_blocks_that_the_origin_lacks_add_nothing_there(tmp_path):
@@ -139,7 +141,7 @@ def test_what_has_no_mean_is_refused(tmp_path):
     nowhere = [write_run(tmp_path / name, 4, origin=None) for name in ('left', 'right')]
     stopped, calibrated = (write_run(tmp_path / name, 5) for name in ('stopped', 'calibrated'))
     (stopped / 'train.json').unlink()
-    (calibrated / 'calibration.json').write_text('{}')
+    (calibrated / 'calibration.json').write_text('{}', encoding='utf-8')
     for runs, message in (
         ([first], 'two runs or more'),
         ([first, other], 'holds another model'),

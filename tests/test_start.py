@@ -65,7 +65,7 @@ def test_weights_whose_checkpoints_were_removed_are_not_trained_over(tmp_path):
 )
 def test_slurm_without_cuda_is_joined_by_gloo(monkeypatch, tmp_path, master, asked):
     scontrol = tmp_path / 'scontrol'
-    scontrol.write_text('#!/bin/sh\nprintf "node3\\nnode4\\n"\n')
+    scontrol.write_text('#!/bin/sh\nprintf "node3\\nnode4\\n"\n', encoding='utf-8')
     scontrol.chmod(0o755)
     slurm = dict(SLURM_STEP_NUM_TASKS=2, SLURM_PROCID=1, SLURM_NTASKS=2, SLURM_NODELIST='node[3-4]')
     for name in ('WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT'):

@@ -19,7 +19,7 @@ def run(folder, *arguments):
     parser = argparse.ArgumentParser()
     tune.add_arguments(parser)
     tune.run(parser.parse_args([str(TINY), '--work-dir', str(folder), *arguments]))
-    return json.loads((folder / 'tune.json').read_text())
+    return json.loads((folder / 'tune.json').read_text(encoding='utf-8'))
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def trainings(monkeypatch):
         off = abs(np.log(sigma / 7))
         metrics = {'tip/acc@5um': 90 - 10 * off, 'tip/error_um': 2 + off, 'loss': float('nan')}
         record = dict(device='abacus', validation=metrics)
-        (folder / 'train.json').write_text(json.dumps(record))
+        (folder / 'train.json').write_text(json.dumps(record), encoding='utf-8')
 
     fake.fails = lambda count: False
     launched_by = argparse.Namespace(arguments=launched, fake=fake)
@@ -96,7 +96,7 @@ def test_rounds_find_the_best_and_are_reported(tmp_path, trainings):
     params = rounds[0]['params']
     assert 2 <= params[SIGMA] <= 20 and params['model.coarse.merge'] in ('sum', 'max')
     assert isinstance(params['train_dataloader.batch_size'], int)
-    text = (tmp_path / 'tune.md').read_text()
+    text = (tmp_path / 'tune.md').read_text(encoding='utf-8')
     assert f'{SIGMA}={rounds[report["best"]]["params"][SIGMA]}' in text
     assert (tmp_path / 'tune.png').read_bytes()[1:4] == b'PNG'
 
@@ -140,7 +140,7 @@ def test_a_failed_round_does_not_count_and_three_in_a_row_stop(tmp_path, trainin
     report = run(tmp_path, '--search', f'{SIGMA}=2.0:20.0', '--rounds', '3')
     assert [r['state'] for r in report['rounds']] == ['COMPLETE', 'FAIL', 'COMPLETE', 'COMPLETE']
     assert report['rounds'][1]['fault'] == 'the cat unplugged it'
-    assert 'the cat unplugged it' in (tmp_path / 'tune.md').read_text()
+    assert 'the cat unplugged it' in (tmp_path / 'tune.md').read_text(encoding='utf-8')
     trainings.fake.fails = lambda count: True
     with pytest.raises(RuntimeError, match='3 rounds in a row failed.*cat'):
         run(tmp_path, '--search', f'{SIGMA}=2.0:20.0', '--rounds', '9')
@@ -181,9 +181,9 @@ def test_a_round_really_trains(tmp_path):
     options += [f'{name}_dataloader.dataset.length=2' for name in ('train', 'val')]
     search = ['--search', f'{SIGMA}=4.0:8.0', '--metric', 'open/ghosts_per_image', '--rounds', '1']
     report = run(tmp_path, *search, '--cfg-options', *options)
-    record = json.loads((tmp_path / 'round_000' / 'train.json').read_text())
+    record = json.loads((tmp_path / 'round_000' / 'train.json').read_text(encoding='utf-8'))
     assert report['rounds'][0]['value'] == record['validation']['open/ghosts_per_image']
     assert report['device'] == record['device'] and record['samples_seen'] == 4  # a batch
     sigma = report['rounds'][0]['params'][SIGMA]
-    assert f'sigma={sigma}' in (tmp_path / 'round_000' / 'config.py').read_text()
+    assert f'sigma={sigma}' in (tmp_path / 'round_000' / 'config.py').read_text(encoding='utf-8')
     assert not (tmp_path / 'round_000' / 'test').exists()

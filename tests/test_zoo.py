@@ -4,7 +4,6 @@ import csv
 import json
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 from mmengine.config import Config
@@ -15,6 +14,7 @@ from pipedet.cli import main
 from pipedet.engine.checkpoint import load_weights
 from pipedet.models.tip_detector import build_detector
 from pipedet.synthesis import draw_scene
+from pipedet.visualization import write_picture
 
 STRIPES = (np.indices((256, 256))[0] // 4 % 2 * 200).astype(np.uint8)
 
@@ -34,9 +34,10 @@ def test_every_model_has_weights_a_card_and_fits_a_mail():
         folder = zoo.HERE / name
         assert (folder / zoo.WEIGHTS).stat().st_size < 8 << 20
         assert all(
-            word in (folder / zoo.CARD).read_text() for word in ('Trained', 'Limits', 'seed')
+            word in (folder / zoo.CARD).read_text(encoding='utf-8')
+            for word in ('Trained', 'Limits', 'seed')
         )
-        json.loads((folder / zoo.CONFIG).read_text())
+        json.loads((folder / zoo.CONFIG).read_text(encoding='utf-8'))
 
 
 def test_training_can_go_on_from_the_weights_that_ship():
@@ -112,15 +113,15 @@ def test_what_is_unlike_all_that_is_known_is_said_to_be(name):
 
 def test_predict_needs_no_config(tmp_path):
     drawn = clear_scenes(1)[0]
-    cv2.imwrite(str(tmp_path / 'frame.png'), drawn.capture())
-    cv2.imwrite(str(tmp_path / 'flat.png'), np.zeros((64, 64), np.uint8))
+    write_picture(tmp_path / 'frame.png', drawn.capture())
+    write_picture(tmp_path / 'flat.png', np.zeros((64, 64), np.uint8))
     main(['predict', str(tmp_path), '--out', str(tmp_path / 'out'), '--pixel-size-um', '0.7'])
-    with open(tmp_path / 'out' / 'predictions.csv') as file:
+    with open(tmp_path / 'out' / 'predictions.csv', encoding='utf-8') as file:
         rows = list(csv.DictReader(file))
     assert rows and {row['image'] for row in rows} == {'frame.png'}
     assert all(float(row['sd_x_px']) > 0 for row in rows)
     assert len(list((tmp_path / 'out' / 'overlays').glob('*.png'))) == 2
-    with open(tmp_path / 'out' / 'frames.csv') as file:
+    with open(tmp_path / 'out' / 'frames.csv', encoding='utf-8') as file:
         frames = {row['image']: row for row in csv.DictReader(file)}
     assert int(frames['frame.png']['tips']) == len(rows) and not frames['frame.png']['note']
     assert frames['flat.png']['tips'] == '0' and frames['flat.png']['note']
@@ -128,7 +129,7 @@ def test_predict_needs_no_config(tmp_path):
     assert not frames['flat.png']['confidence']
     unsure = ['--min-confidence', '1', '--max-tips', '4', '--threshold', '0.5']
     main(['predict', str(tmp_path / 'frame.png'), '--out', str(tmp_path / 'sure'), *unsure])
-    with open(tmp_path / 'sure' / 'frames.csv') as file:
+    with open(tmp_path / 'sure' / 'frames.csv', encoding='utf-8') as file:
         (frame,) = csv.DictReader(file)
     assert frame['tips'] == '0' and 'confidence' in frame['note']
 
@@ -137,10 +138,12 @@ def test_a_model_is_tested_by_its_name(tmp_path):
     (tmp_path / 'rig' / 'images').mkdir(parents=True)
     lines = ['image,x,y']
     for i, drawn in enumerate(clear_scenes(3)):
-        cv2.imwrite(str(tmp_path / 'rig' / 'images' / f'{i}.png'), drawn.capture())
+        write_picture(tmp_path / 'rig' / 'images' / f'{i}.png', drawn.capture())
         lines += [f'{i}.png,{x},{y}' for x, y in drawn.tips.tolist()]
-    (tmp_path / 'rig' / 'tips.csv').write_text('\n'.join(lines))
+    (tmp_path / 'rig' / 'tips.csv').write_text('\n'.join(lines), encoding='utf-8')
     data = ['--data', str(tmp_path / 'rig'), '--annotations', 'tips.csv', '--pixel-size-um', '0.7']
     main(['test', 'tipnet_s', '--work-dir', str(tmp_path / 'run'), *data])
-    metrics = json.loads((tmp_path / 'run' / 'test_rig' / 'metrics.json').read_text())['overall']
+    metrics = json.loads(
+        (tmp_path / 'run' / 'test_rig' / 'metrics.json').read_text(encoding='utf-8')
+    )['overall']
     assert metrics['images'] == 3 and metrics['tip/acc@10um'] > 60

@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> None:
         after=_measure(calibrated),
         answers=answers,
     )
-    (out / CALIBRATION).write_text(json.dumps(found, indent=1) + '\n')
+    (out / CALIBRATION).write_text(json.dumps(found, indent=1) + '\n', encoding='utf-8')
     print(json.dumps(found, indent=1))
 
 

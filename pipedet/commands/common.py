@@ -3,13 +3,16 @@
 import argparse
 import logging
 import os
+import platform
 import subprocess  # nosec B404
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.config import Config, DictAction
 
+import pipedet
 from pipedet.apis import TipLocaliser
 from pipedet.datasets import PipetteImages
 from pipedet.engine import TipRunner
@@ -142,6 +145,8 @@ def build_runner(config: Config) -> TipRunner:
     runner = TipRunner.from_cfg(config)
     for part in (runner.logger, *runner.logger.handlers):
         part.setLevel(logging.INFO)
+        if isinstance(part, logging.FileHandler):  # it was opened in the system's own alphabet
+            part.stream.reconfigure(encoding='utf-8', errors='backslashreplace')
     return runner
 
 
@@ -159,12 +164,28 @@ def _place_in_slurm() -> dict:
     )
 
 
+def environment() -> dict[str, str | int | list[str]]:
+    """Return what programs and computer a run is made with."""
+    packages = ('torch', 'timm', 'mmengine', 'numpy', 'scipy', 'cv2')
+    cuda = range(torch.cuda.device_count())
+    return dict(
+        system=platform.platform(),
+        python=platform.python_version(),
+        pipedet=pipedet.__version__,
+        **{package: import_module(package).__version__ for package in packages},
+        cores=os.cpu_count() or 1,
+        gpus=[torch.cuda.get_device_name(gpu) for gpu in cuda],
+        cuda=torch.version.cuda or '',
+        torch_built_with=torch.__config__.show(),
+    )
+
+
 def device_name(device: str | torch.device) -> str:
     """Return what numbers taken on a device were measured on."""
     if torch.device(device).type == 'cuda':
         return torch.cuda.get_device_name()
     cpuinfo = Path('/proc/cpuinfo')
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    lines = cpuinfo.read_text(encoding='utf-8').splitlines() if cpuinfo.is_file() else []
     model = next(
         (line.split(':')[1].strip() for line in lines if line.startswith('model name')), ''
     )

@@ -123,7 +123,7 @@ def _complete(name: str, config: Path, args: argparse.Namespace) -> ModelResult:
     return ModelResult(
         name=name,
         records=read_records(folder / 'test' / 'records.json'),
-        training=json.loads(training.read_text()) if training.is_file() else {},
+        training=json.loads(training.read_text(encoding='utf-8')) if training.is_file() else {},
         costs=_time(name, own, folder / 'latency.json', changes, log),
     )
 
@@ -137,7 +137,7 @@ def _time(name: str, config: Path, out: Path, changes: list[str], log: Path) -> 
         except RuntimeError as error:
             print(f'{name} is not timed: {error}', flush=True)
             return {}
-    return json.loads(out.read_text())
+    return json.loads(out.read_text(encoding='utf-8'))
 
 
 def write_comparison(results: list[ModelResult], args: argparse.Namespace) -> str:

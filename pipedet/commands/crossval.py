@@ -164,7 +164,7 @@ def _complete(result: FoldResult, path: Path, budget: str | None) -> None:
         if not tested.is_file():
             launch('train', path, *options, log=folder / 'log.txt')
         result.records = read_records(tested)
-        result.device = json.loads((folder / 'train.json').read_text())['device']
+        result.device = json.loads((folder / 'train.json').read_text(encoding='utf-8'))['device']
     except (RuntimeError, ValueError, OSError) as error:
         print(f'failed: {error}', flush=True)
         result.fault = str(error)

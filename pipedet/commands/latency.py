@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> None:
     result['config'] = args.config.name
     out = args.out or Path(config.work_dir) / 'latency.json'
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(result, indent=1))
+    out.write_text(json.dumps(result, indent=1), encoding='utf-8')
     print(
         f'{result["device"]}: {result["gflop"]:.2f} GFLOP, {result["parameters_m"]:.2f} M weights'
     )

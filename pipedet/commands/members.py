@@ -30,7 +30,7 @@ def shared_config(folders: list[Path], others: int = 0) -> Config:
 def keep_records(folders: list[Path], out: Path, **about: bool) -> None:
     """Write what the runs say of their training, and more about them, beside what they became."""
     records = [_training_of(folder) | about for folder in folders]
-    (out / MEMBERS).write_text(json.dumps(records, indent=1) + '\n')
+    (out / MEMBERS).write_text(json.dumps(records, indent=1) + '\n', encoding='utf-8')
 
 
 def _config_of(folder: Path) -> Config:
@@ -44,7 +44,7 @@ def _training_of(folder: Path) -> dict:
     """Return the record of a run and its data; of one that came without, its name alone."""
     found = dict(run=folder.name)
     if (folder / DATA).is_file():
-        found['data'] = json.loads((folder / DATA).read_text())['train']
+        found['data'] = json.loads((folder / DATA).read_text(encoding='utf-8'))['train']
     if (folder / RECORD).is_file():
-        found |= json.loads((folder / RECORD).read_text())
+        found |= json.loads((folder / RECORD).read_text(encoding='utf-8'))
     return found

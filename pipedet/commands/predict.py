@@ -100,6 +100,11 @@ def _make_room(out: Path, overwrite: bool) -> None:
         raise FileExistsError(
             f'{out} holds the results of an earlier run: give another --out, or --overwrite'
         )
+    for table in (out / TIPS, out / FRAMES):
+        try:
+            table.open('ab').close()
+        except PermissionError as error:
+            raise PermissionError(f'{table} cannot be replaced: is it open elsewhere?') from error
     for picture in (out / PICTURES).glob('*.png'):
         picture.unlink()
 

@@ -10,7 +10,6 @@ from mmengine.config import Config
 from mmengine.dist import broadcast_object_list, get_world_size, is_main_process
 from mmengine.hooks import LoggerHook
 from mmengine.runner import set_random_seed
-from mmengine.utils.dl_utils import collect_env
 
 from pipedet.commands.common import (
     add_config_arguments,
@@ -18,6 +17,7 @@ from pipedet.commands.common import (
     build_runner,
     datasets_of,
     device_name,
+    environment,
     labelled_images,
     load_config,
     same_type,
@@ -165,7 +165,7 @@ def train(
     )
     if is_main_process():
         save_weights(folder / WEIGHTS, unwrap(runner.model))
-        (folder / RECORD).write_text(json.dumps(record, indent=1))
+        (folder / RECORD).write_text(json.dumps(record, indent=1), encoding='utf-8')
         plot_curves(folder, folder / 'curves.png')
     failures = [f for hook in runner.hooks for f in getattr(hook, 'failures', [])]
     if not args.no_test:
@@ -248,11 +248,10 @@ def _duration(text: str) -> float:
 def _write_provenance(runner: TipRunner, folder: Path) -> None:
     """Write the resolved config, the environment, what the data are and how they are split."""
     runner.cfg.dump(folder / 'config.py')
-    environment = {key: str(value) for key, value in collect_env().items()}
-    (folder / 'environment.json').write_text(json.dumps(environment, indent=1))
+    (folder / 'environment.json').write_text(json.dumps(environment(), indent=1), encoding='utf-8')
     loops = dict(train=runner.train_loop, val=runner.val_loop, test=runner.test_loop)
     data = {name: loop.dataloader.dataset.describe() for name, loop in loops.items()}
-    (folder / DATA).write_text(json.dumps(data, indent=1))
+    (folder / DATA).write_text(json.dumps(data, indent=1), encoding='utf-8')
     rows = [
         dict(split=name, **image)
         for name, loop in loops.items()

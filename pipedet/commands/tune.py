@@ -148,7 +148,7 @@ def _run_round(study, config: Config, args: argparse.Namespace, search: dict) ->
     try:
         options = _to_options(args.cfg_options | values)
         launch(*arguments, '--cfg-options', *options, log=folder / 'log.txt')
-        record = json.loads((folder / 'train.json').read_text())
+        record = json.loads((folder / 'train.json').read_text(encoding='utf-8'))
         value = record['validation'].get(args.metric)
         if value is None or not math.isfinite(value):
             there = ', '.join(sorted(record['validation']))

@@ -4,7 +4,8 @@ A sample's draws then depend on nothing else: not on the number of workers, nor 
 image that cannot be read stays in its batch as a sample without pixels, for the loops to count.
 """
 
-from collections.abc import Sequence
+import signal
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -70,3 +71,15 @@ def _without_pixels(results: dict) -> dict:
     sample = TipDataSample(metainfo=known | dict(fault=str(results['image'])))
     sample.gt_tips = InstanceData(points=torch.from_numpy(results['tips']))
     return dict(inputs=None, data_samples=sample)
+
+
+def begin_worker(worker: int, then: Callable[[int], None] | None = None) -> None:
+    """Begin a process that loads samples: Ctrl-C reaches it too, and is the main process's to heed.
+
+    Args:
+        worker: number of the process.
+        then: what else it begins with.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if then is not None:
+        then(worker)

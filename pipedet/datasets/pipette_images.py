@@ -89,7 +89,9 @@ class PipetteImages(TipDataset):
         self.subset, self.strict = subset, strict
         self.root = Path(root).resolve()
         if image_folder is None:
-            image_folder = 'images' if (self.root / 'images').is_dir() else ''
+            # By its own spelling: a Mac takes `images` for `Images`, but tells their files apart.
+            folders = {path.name for path in self.root.glob('*') if path.is_dir()}
+            image_folder = 'images' if 'images' in folders else ''
         self.folder = self.root / image_folder
         if not self.folder.resolve().is_relative_to(self.root) or not self.folder.is_dir():
             raise DatasetError(f'{self.folder}: not a folder in the root; check the path')

@@ -1,16 +1,19 @@
 """Scenes as datasets: an endless stream for training and validation, the frozen sets for tests."""
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 
 import numpy as np
 import torch
+from torch.multiprocessing import get_start_method
 from torch.utils.data import DataLoader, Dataset
 
-from pipedet.datasets.base import TipDataset
+from pipedet.datasets.base import TipDataset, begin_worker
 from pipedet.registry import DATASETS
 from pipedet.synthesis import LabelledScene, draw_scene, frozen_scene
 from pipedet.synthesis.frozen import COUNT, SEED
 
+_SPAWNED = 4  # processes at most, where each begins by importing torch
 _RECIPE = 4  # last word of its seed: the scene has 0 to 3, the transforms have none
 
 
@@ -53,15 +56,24 @@ class SyntheticPipettes(TipDataset):
     @property
     def processes(self) -> int:
         """How many scenes `prepare` draws at a time; drawing one gains little from threads."""
-        return torch.get_num_threads() if self.keep != 1 else 1
+        if self.keep == 1:
+            return 1
+        forked = get_start_method() == 'fork'
+        return torch.get_num_threads() if forked else min(torch.get_num_threads(), _SPAWNED)
 
     def prepare(self) -> None:
         """Draw all the scenes that are to be kept and are not yet, on every core."""
         missing = [index for index in range(self.length) if not self._has(index)]
         if missing and self.processes > 1:
-            scenes = _Drawn(self, missing)
-            # `dict` in place of the collation that would turn arrays into tensors.
-            drawn = DataLoader(scenes, batch_size=None, num_workers=self.processes, collate_fn=dict)
+            bare = copy(self)
+            bare._kept = {}  # a process that is not forked would be sent them all
+            drawn = DataLoader(
+                _Drawn(bare, missing),
+                batch_size=None,
+                num_workers=self.processes,
+                collate_fn=dict,  # in place of the collation that would turn arrays into tensors
+                worker_init_fn=begin_worker,
+            )
             for index, scene in zip(missing, drawn, strict=True):
                 self._kept[index] = (self._born(index), scene)
 

@@ -7,6 +7,7 @@ either format.
 """
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from pipedet.models.large_kernels import grow
 WEIGHTS = 'model.safetensors'  # of a run that is done
 RECORD = 'train.json'  # of a training that is done
 _PARTIAL, _DIGEST = '.part', '.sha256'
+_PATIENCE = 2.0  # s
 
 
 class DamagedFileError(RuntimeError):
@@ -107,9 +109,11 @@ def check_digest(path: Path) -> None:
     if not beside.is_file():
         raise DamagedFileError(
             f'{path} has no {beside.name} beside it to tell whether it is whole: copy it too, or, '
-            f'if you trust the file, write it (sha256sum {path.name} > {beside.name})'
+            f'if you trust the file, write its SHA-256 into {beside.name} (sha256sum on Linux, '
+            'shasum -a 256 on a Mac, Get-FileHash on Windows)'
         )
-    known = [line.split()[0] for line in beside.read_text().splitlines() if line.strip()]
+    lines = beside.read_text(encoding='utf-8', errors='replace').splitlines()
+    known = [line.split()[0].lower() for line in lines if line.strip()]
     if sha256_of(path) not in known:
         raise DamagedFileError(
             f'{path} is not the file that was written: its SHA-256 differs from {beside.name}'
@@ -123,11 +127,11 @@ def _write_whole(path: Path, write: Callable[[Path], None]) -> None:
         write(partial)
         _flush_to_disk(partial)
         note = _digest_path(path)
-        old = note.read_text().splitlines()[:1] if note.is_file() else []
+        old = note.read_text(encoding='utf-8').splitlines()[:1] if note.is_file() else []
         new = f'{sha256_of(partial)}  {path.name}'
         # Until the new file is in place the old one is: the note then knows both.
         _write_note(note, [new, *old])
-        os.replace(partial, path)
+        _put_in_place(partial, path)
         _write_note(note, [new])
     except BaseException:
         partial.unlink(missing_ok=True)  # on a full disk the space is needed
@@ -138,9 +142,22 @@ def _write_whole(path: Path, write: Callable[[Path], None]) -> None:
 
 def _write_note(note: Path, lines: list[str]) -> None:
     partial = note.with_name(note.name + _PARTIAL)
-    partial.write_text('\n'.join(lines) + '\n')
+    partial.write_text('\n'.join(lines) + '\n', encoding='utf-8')
     _flush_to_disk(partial)
-    os.replace(partial, note)
+    _put_in_place(partial, note)
+
+
+def _put_in_place(partial: Path, path: Path) -> None:
+    """Replace a file; what Windows' virus scanner or a cloud's client holds it lets go soon."""
+    end = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            os.replace(partial, path)
+            return
+        except PermissionError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.1)
 
 
 def _flush_to_disk(path: Path) -> None:

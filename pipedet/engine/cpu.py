@@ -13,7 +13,7 @@ def tune_cpu() -> None:
     """Keep large blocks in the heap, and send matrix products to the faster of two libraries."""
     if platform.system() == 'Linux':
         _keep_freed_memory()
-        flags = Path('/proc/cpuinfo').read_text()
+        flags = Path('/proc/cpuinfo').read_text(encoding='utf-8')
         if 'avx512f' in flags and 'amx_bf16' not in flags:
             # MKL leaves AVX-512 unused on AMD; under this flag oneDNN takes over and, without AMX,
             # still computes in full float32 (relative error 6e-7). With AMX it would really use

@@ -63,7 +63,10 @@ class SaveCheckpoint(Hook):
             runner.logger.error(f'{self.failures[-1]}. Training goes on; make room on that disk')
             return
         for old in checkpoints(folder)[KEEP:]:
-            remove_checkpoint(old)
+            try:
+                remove_checkpoint(old)
+            except OSError as error:  # another program reads it: the next save tries again
+                runner.logger.warning(f'{old} could not be removed: {error}')
 
 
 @HOOKS.register_module()

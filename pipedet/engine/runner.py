@@ -2,6 +2,8 @@
 
 import difflib
 import itertools
+import sys
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -9,13 +11,17 @@ from mmengine.dist import all_reduce, get_world_size, is_main_process
 from mmengine.model import MMDistributedDataParallel
 from mmengine.runner import Runner
 from torch import nn
+from torch.utils.data import DataLoader
 
+from pipedet.datasets.base import begin_worker
 from pipedet.engine.average import WeightAverage
 from pipedet.engine.checkpoint import forget_result, load_newest
 from pipedet.engine.hooks import config_text
 from pipedet.models.parts import unwrap
 
 _RUNNING = ('running_mean', 'running_var')  # of BatchNorm
+# A forked process on a Mac may hang in what its system's libraries had begun; Windows cannot fork.
+START_METHOD = 'spawn' if sys.platform == 'darwin' else 'fork'
 
 
 class TipRunner(Runner):
@@ -28,6 +34,21 @@ class TipRunner(Runner):
         # name, and names runners by the second: two built within one would log into one folder.
         kwargs['experiment_name'] = f'{Path(work_dir).name}_{next(self._numbers)}'
         super().__init__(*args, work_dir=work_dir, **kwargs)
+
+    def setup_env(self, env_cfg: dict) -> None:
+        """Set up processes as mmengine does, started as this system can bear it."""
+        own = dict(mp_start_method=START_METHOD) | env_cfg.get('mp_cfg', {})
+        super().setup_env(dict(env_cfg, mp_cfg=own))
+
+    def _log_env(self, env_cfg: dict) -> None:
+        """Log nothing: mmengine would look for a C compiler, and fails on Windows without one."""
+
+    @staticmethod
+    def build_dataloader(dataloader: dict | DataLoader, *args, **kwargs) -> DataLoader:
+        """Build a data loader as mmengine does; its workers leave Ctrl-C to the main process."""
+        built = Runner.build_dataloader(dataloader, *args, **kwargs)
+        built.worker_init_fn = partial(begin_worker, then=built.worker_init_fn)
+        return built
 
     def load_or_resume(self) -> None:
         """Restore model, optimiser and loop from the newest checkpoint that is whole.

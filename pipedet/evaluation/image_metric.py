@@ -65,7 +65,7 @@ class EnhancementMetric(BaseMetric):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / 'report.md').write_text('\n'.join(lines) + '\n', encoding='utf-8')
         content = dict(title=title, context=context, **m)
-        (folder / 'metrics.json').write_text(json.dumps(content, indent=1) + '\n')
+        (folder / 'metrics.json').write_text(json.dumps(content, indent=1) + '\n', encoding='utf-8')
         if self.pictures:
             write_picture(folder / 'pictures.png', enhancement_grid(self.pictures))
         return '\n'.join(lines)

@@ -79,7 +79,7 @@ class KindMetric(BaseMetric):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / 'report.md').write_text('\n'.join(lines) + '\n', encoding='utf-8')
         content = dict(title=title, context=context, **self.measured)
-        (folder / 'metrics.json').write_text(json.dumps(content, indent=1) + '\n')
+        (folder / 'metrics.json').write_text(json.dumps(content, indent=1) + '\n', encoding='utf-8')
         return '\n'.join(lines)
 
     def _count(self, sample: dict) -> list[Counts]:

@@ -86,7 +86,7 @@ def export(
 def _check_exportable(model: TipDetector) -> None:
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
-        raise RuntimeError(f"to export takes {', '.join(missing)}: pip install -e '.[export]'")
+        raise RuntimeError(f'to export takes {", ".join(missing)}: pip install -e ".[export]"')
     if model.enhancer is not None or any(
         getattr(part, 'average_views', False) for part in model.modules()
     ):

@@ -45,7 +45,7 @@ class TipSession:
     ) -> None:
         try:
             import onnxruntime
-        except ImportError as error:
+        except ModuleNotFoundError as error:
             raise ImportError('ONNX Runtime is missing: pip install onnxruntime') from error
         if not Path(path).is_file():
             raise FileNotFoundError(f'no exported detector at {path}')

@@ -64,4 +64,4 @@ def manifest_path(name: str) -> Path:
 def _manifest(name: str) -> list[dict]:
     if name not in FROZEN_SETS:
         raise ValueError(f'no frozen set named {name!r}; there are {", ".join(FROZEN_SETS)}')
-    return json.loads(manifest_path(name).read_text())['scenes']
+    return json.loads(manifest_path(name).read_text(encoding='utf-8'))['scenes']

@@ -41,13 +41,13 @@ def load_model(name: str, device: str = 'cpu', **rules: float | None) -> TipLoca
     if name not in names():
         raise ValueError(f'no model named {name!r} comes with pipedet; there are {names()}')
     folder = HERE / name
-    config = Config(json.loads((folder / CONFIG).read_text()))
+    config = Config(json.loads((folder / CONFIG).read_text(encoding='utf-8')))
     return TipLocaliser(config, folder / WEIGHTS, device, **rules)
 
 
 def test_config(name: str) -> Config:
     """Return a config that tests a model of the zoo on the frozen sets, at its own resolution."""
-    own = json.loads((HERE / name / CONFIG).read_text())
+    own = json.loads((HERE / name / CONFIG).read_text(encoding='utf-8'))
     pipeline = own['predict_pipeline']
     sets = [
         dict(type='pipedet.FrozenPipettes', subset=subset, pipeline=pipeline)
