@@ -37,20 +37,23 @@ def draw_tips(
     `image`.
     """
     canvas = cv2.resize(to_display(image), None, fx=zoom, fy=zoom, interpolation=cv2.INTER_NEAREST)
+    unit = max(zoom, round(min(canvas.shape[:2]) / 256))  # in large pictures marks are larger too
+    letters = max(1.0, 0.6 * unit / zoom)
+    line = max(1, round(letters / 2))
 
     def place(point: np.ndarray) -> tuple[int, int]:
         x, y = (np.asarray(point, float) + 0.5) * zoom - 0.5
         return round(float(x)), round(float(y))
 
     for point in true:
-        cv2.circle(canvas, place(point), 6 * zoom, TRUE, 1, cv2.LINE_AA)
+        cv2.circle(canvas, place(point), 6 * unit, TRUE, line, cv2.LINE_AA)
     for point, score in zip(predicted, scores, strict=True):
         colour = PREDICTED if score >= threshold else DOUBTED
-        cv2.drawMarker(canvas, place(point), colour, cv2.MARKER_TILTED_CROSS, 7 * zoom, 1)
+        cv2.drawMarker(canvas, place(point), colour, cv2.MARKER_TILTED_CROSS, 7 * unit, line)
         if score >= threshold:
             x, y = place(point)
-            _write(canvas, f'{score:.2f}', (x + 5 * zoom, y - 4 * zoom), colour)
-    _write(canvas, caption, (6, 16), (255, 255, 255))
+            _write(canvas, f'{score:.2f}', (x + 5 * unit, y - 4 * unit), colour, letters)
+    _write(canvas, caption, (6, round(16 * letters)), (255, 255, 255), letters)
     return canvas
 
 
@@ -116,10 +119,12 @@ def plot_curves(work_dir: Path, out: Path) -> None:
     plt.close(figure)
 
 
-def _write(canvas: np.ndarray, text: str, at: tuple[int, int], colour: tuple) -> None:
-    font = cv2.FONT_HERSHEY_SIMPLEX, 0.42
-    (width, height), below = cv2.getTextSize(text, *font, 1)
+def _write(
+    canvas: np.ndarray, text: str, at: tuple[int, int], colour: tuple, letters: float = 1.0
+) -> None:
+    font, line = (cv2.FONT_HERSHEY_SIMPLEX, 0.42 * letters), max(1, round(letters))
+    (width, height), below = cv2.getTextSize(text, *font, line)
     x, y = max(2, min(at[0], canvas.shape[1] - width - 2)), max(at[1], height + 2)  # all of it seen
     patch = canvas[y - height - 2 : y + below, x - 2 : x + width + 2]
     patch //= 3  # a shade behind the letters, whatever the image
-    cv2.putText(canvas, text, (x, y), *font, colour, 1, cv2.LINE_AA)
+    cv2.putText(canvas, text, (x, y), *font, colour, line, cv2.LINE_AA)

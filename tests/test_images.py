@@ -304,3 +304,88 @@ def test_printing_resolutions_are_no_scale(tmp_path, png):
 def test_formats_need_no_framework():
     code = 'import sys, pipedet.formats; assert not {"torch", "mmengine"} & set(sys.modules)'
     subprocess.run([sys.executable, '-c', code], check=True)
+
+
+@pytest.mark.parametrize('bigtiff', [False, True])
+@pytest.mark.parametrize('byteorder', '<>')
+def test_a_stack_cut_short_is_not_a_shorter_one(tmp_path, bigtiff, byteorder):
+    path = tmp_path / 'a.tif'
+    stack = np.stack([RAMP] * 9)
+    kinds = dict(photometric='minisblack', metadata=None, bigtiff=bigtiff, byteorder=byteorder)
+    with tifffile.TiffWriter(path, bigtiff=bigtiff, byteorder=byteorder) as file:
+        for page in stack:
+            file.write(page, photometric='minisblack', metadata=None, contiguous=False)
+    assert count_frames(path) == 9
+    data = path.read_bytes()
+    for kept in (0.2, 0.5, 0.8):
+        path.write_bytes(data[: int(kept * len(data))])
+        for call in (count_frames, lambda path: read_image(path, 0), read_pixel_size_um):
+            with pytest.raises(ImageReadError, match='cut short after'):
+                call(path)
+    tifffile.imwrite(path, stack, **kinds)  # all pixels first, then all directories
+    path.write_bytes(path.read_bytes()[: len(data) // 2])
+    with pytest.raises(ImageReadError, match='cut short'):
+        count_frames(path)
+
+
+def test_a_circle_of_pages_ends(tmp_path):
+    path = tmp_path / 'a.tif'
+    tifffile.imwrite(path, RAMP, metadata=None)
+    data = path.read_bytes()
+    at = int.from_bytes(data[4:8], 'little')
+    entries = int.from_bytes(data[at : at + 2], 'little')
+    end = at + 2 + 12 * entries
+    path.write_bytes(data[:end] + at.to_bytes(4, 'little') + data[end + 4 :])
+    assert count_frames(path) == 1 and np.array_equal(read_image(path), RAMP)
+
+
+def test_thumbnails_and_smaller_copies_are_no_frames(tmp_path):
+    path = tmp_path / 'a.tif'
+    with tifffile.TiffWriter(path) as file:
+        for image, kind in ((RAMP, 0), (RAMP[::2, ::2], 1), (RAMP[::-1], 0)):
+            file.write(image, photometric='minisblack', subfiletype=kind, metadata=None)
+    assert count_frames(path) == 2 and read_size(path, 1) == RAMP.shape
+    assert np.array_equal(read_image(path, 1), RAMP[::-1])
+
+
+@pytest.mark.parametrize('dtype', ['uint8', 'uint16', 'float32'])
+def test_more_is_brighter_whatever_zero_stands_for(tmp_path, dtype):
+    image = np.arange(256).reshape(32, 8).astype(dtype)
+    tifffile.imwrite(tmp_path / 'a.tif', image, photometric='miniswhite')
+    seen = read_image(tmp_path / 'a.tif')
+    assert seen.dtype == image.dtype
+    assert len(np.unique(seen.astype(float) + image)) == 1
+
+
+def test_indices_of_a_palette_are_looked_up_but_for_imagej(tmp_path):
+    index = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    grey = np.random.default_rng(0).permutation(256).astype(np.uint16) * 257
+    kinds = dict(photometric='palette', colormap=np.stack([grey] * 3))
+    tifffile.imwrite(tmp_path / 'a.tif', index, **kinds)
+    assert np.array_equal(read_image(tmp_path / 'a.tif'), grey[index])
+    # There a palette is how the measured pixels are shown.
+    tifffile.imwrite(tmp_path / 'b.tif', index, description='ImageJ=1.54', metadata=None, **kinds)
+    assert np.array_equal(read_image(tmp_path / 'b.tif'), index)
+
+
+def test_colours_are_told_once_a_file(tmp_path, caplog):
+    rgb = np.random.default_rng(0).integers(0, 256, (2, 9, 7, 3), dtype=np.uint8)
+    tifffile.imwrite(tmp_path / 'a.tif', rgb, photometric='rgb')
+    for frame in (0, 1):
+        read_image(tmp_path / 'a.tif', frame)
+    assert len(caplog.messages) == 1 and 'save the one that shows the pipettes' in caplog.text
+
+
+def test_pixel_sizes_in_other_units_and_of_micromanager(tmp_path):
+    path = tmp_path / 'a.tif'
+    for unit, um in (('nm', 1e-3), ('mm', 1e3), ('Microns', 1.0)):
+        kinds = dict(imagej=True, resolution=(um / 0.5, um / 0.4))
+        tifffile.imwrite(path, RAMP, metadata={'unit': unit}, **kinds)
+        assert read_pixel_size_um(path) == pytest.approx((0.5, 0.4))
+    # Micro-Manager: pixels per centimetre, and a unit that ImageJ shows.
+    kinds = dict(resolution=(2e4, 2e4), resolutionunit='CENTIMETER', metadata=None)
+    tifffile.imwrite(path, RAMP, description='ImageJ=1.11a\nunit=um\n', **kinds)
+    assert read_pixel_size_um(path) == pytest.approx((0.5, 0.5))
+    tag = (51123, 's', 0, '{"PixelSizeUm": 0.5}', True)
+    tifffile.imwrite(path, RAMP, metadata=None, extratags=[tag])
+    assert read_pixel_size_um(path) == pytest.approx((0.5, 0.5))

@@ -36,6 +36,7 @@ FRAME_COLUMNS = (
 
 TIPS, FRAMES, PICTURES = 'predictions.csv', 'frames.csv', 'overlays'  # in the folder of results
 _LIKELY = 0.5
+_SHOWN = 10  # lines of one kind
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -125,18 +126,24 @@ def _tell(out: Path, frames: list[dict]) -> None:
     print(f'{tips} tips in {len(read)} images -> {out / TIPS}')
     abstained = [f'{f["image"]}, frame {f["frame"]}: {f["note"]}' for f in read if f['note']]
     if abstained:
-        print(f'no answer for {len(abstained)} images:', *abstained, sep='\n  ')
+        print(f'no answer for {len(abstained)} images:', *_first(abstained), sep='\n  ')
     doubtful = sum(float(f.get('confidence', 1)) < _LIKELY for f in read if not f['note'])
     if doubtful:
         print(f'{doubtful} answers are more likely incomplete or wrong than right (confidence in '
               f'frames.csv below {_LIKELY}): look at their pictures')  # fmt: skip
-    without_scale = sum('pixel_size_x_um' not in frame for frame in read)
+    without_scale = [frame['image'] for frame in read if 'pixel_size_x_um' not in frame]
     if without_scale:
-        print(f'{without_scale} images carry no pixel size: their tips are in pixels only '
-              '(--pixel-size-um gives it)')  # fmt: skip
+        print(f'{len(without_scale)} images carry no pixel size (--pixel-size-um gives it): their '
+              'tips are in pixels only, and found less well where a field is not some 200 um wide:',
+              *_first(list(dict.fromkeys(without_scale))), sep='\n  ')  # fmt: skip
     skipped = [f'frame {f["frame"]} of {f["note"]}' for f in frames if 'tips' not in f]
     if skipped:
-        print('skipped:', *skipped, sep='\n  ', file=sys.stderr)
+        print('skipped:', *_first(skipped), sep='\n  ', file=sys.stderr)
+
+
+def _first(lines: list[str]) -> list[str]:
+    more = len(lines) - _SHOWN
+    return lines if more <= 0 else [*lines[:_SHOWN], f'and {more} more, see {FRAMES}']
 
 
 def find_images(source: Path) -> list[Path]:
@@ -149,7 +156,8 @@ def find_images(source: Path) -> list[Path]:
         )
         if not found:
             raise FileNotFoundError(
-                f'no image in {source} (looked for {", ".join(IMAGE_SUFFIXES)})'
+                f'no image in {source} (looked for {", ".join(IMAGE_SUFFIXES)}, not in folders in '
+                'it): give the folder of the images, export other formats as TIFF'
             )
         return found
     if not source.exists():

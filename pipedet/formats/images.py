@@ -5,10 +5,12 @@ cannot be read, for whatever reason, is one `ImageReadError`.
 """
 
 import io
+import logging
 import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,11 +19,12 @@ import numpy as np
 from PIL import Image
 from tifffile import PHOTOMETRIC, TiffFile, TiffPage
 
+from pipedet.formats.directories import frames_of, is_tiff_start
+
 IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff')
 MAX_PIXELS = 4096 * 4096  # of one frame
 MAX_BYTES = 64 * 2**20  # of a PNG, JPEG or BMP, which is read whole; stacks are read page by page
 DTYPES = ('uint8', 'uint16', 'int16', 'int32', 'float32', 'float64')
-TIFF_MAGIC = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 PathLike = str | os.PathLike
 
@@ -41,8 +44,9 @@ class ImageReadError(ValueError):
 def read_image(path: PathLike, frame: int | None = None) -> np.ndarray:
     """Read one frame, (H, W), in the file's own dtype.
 
-    Equal colour channels collapse to one without loss. Colours become their luma, in float32; an
-    alpha channel is left out. `frame` counts TIFF pages from 0, needed where there are several.
+    Equal colour channels collapse to one without loss. Colours become their luma, in float32, with
+    a warning; an alpha channel is left out. `frame` counts the frames of a TIFF from 0, needed
+    where there are several.
     """
     with reading(path) as path:
         image = _read_tiff(path, frame) if is_tiff(path) else _read_raster(path, frame)
@@ -64,12 +68,9 @@ def read_size(path: PathLike, frame: int = 0) -> tuple[int, int]:
 
 
 def count_frames(path: PathLike) -> int:
-    """Count a TIFF's pages from its header; every other image is one frame."""
+    """Count a TIFF's pages, without thumbnails and the like; every other image is one frame."""
     with reading(path) as path:
-        if not is_tiff(path):
-            return 1
-        with open_tiff(path) as tiff:
-            return len(tiff.pages)
+        return len(_frames(path)) if is_tiff(path) else 1
 
 
 @contextmanager
@@ -78,7 +79,9 @@ def reading(path: PathLike) -> Iterator[Path]:
     path = Path(path)
     try:
         if path.suffix.lower() not in IMAGE_SUFFIXES:
-            raise ImageReadError(path, f'not an image suffix; use one of {IMAGE_SUFFIXES}')
+            raise ImageReadError(
+                path, f'no image suffix ({", ".join(IMAGE_SUFFIXES)}); export it as TIFF'
+            )
         if not path.is_file():
             raise ImageReadError(path, 'no such file; check the path')
         if path.stat().st_size == 0:
@@ -97,11 +100,17 @@ def reading(path: PathLike) -> Iterator[Path]:
 def is_tiff(path: Path) -> bool:
     """Whether it is a TIFF by its first bytes; other files must be small enough to read whole."""
     with path.open('rb') as file:
-        if file.read(4) in TIFF_MAGIC:
+        if is_tiff_start(file.read(4)):
             return True
     if path.stat().st_size > MAX_BYTES:
         raise ImageReadError(path, f'over {MAX_BYTES >> 20} MiB, the limit; crop it or use TIFF')
     return False
+
+
+@cache  # of a stack every frame has the same to say
+def warn_once(message: str) -> None:
+    """Log a warning that was not given yet."""
+    logging.getLogger(__name__).warning(message)
 
 
 def _check_size(path: Path, height: int, width: int) -> tuple[int, int]:
@@ -130,26 +139,31 @@ def _read_raster(path: Path, frame: int | None) -> np.ndarray:
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if image is None:
         raise ImageReadError(path, 'OpenCV cannot decode it; save it again')
-    return image if image.ndim == 2 else _to_gray(image[..., 2::-1])  # BGR(A) -> RGB
+    return image if image.ndim == 2 else _to_gray(path, image[..., 2::-1])  # BGR(A) -> RGB
 
 
 def open_tiff(path: Path) -> TiffFile:
-    """Open a TIFF that has a page."""
-    # is_ome=False: OME-XML may name further files, which tifffile would open wherever they are.
-    tiff = TiffFile(path, is_ome=False)
-    if not len(tiff.pages):
-        tiff.close()
+    """Open a TIFF that has a frame."""
+    if not _frames(path):
         raise ImageReadError(path, 'damaged: a TIFF without a page; copy or save it again')
-    return tiff
+    # is_ome=False: OME-XML may name further files, which tifffile would open wherever they are.
+    return TiffFile(path, is_ome=False)
+
+
+def _frames(path: Path) -> list[int]:
+    """Return which pages are frames."""
+    about = path.stat()
+    return frames_of(path, about.st_mtime_ns, about.st_size)
 
 
 def _page(path: Path, tiff: TiffFile, frame: int | None) -> TiffPage:
-    count = len(tiff.pages)
+    frames = _frames(path)
+    count = len(frames)
     if frame is None and count > 1:
         raise ImageReadError(path, f'a stack of {count} pages; pass frame=0 to frame={count - 1}')
     if not 0 <= (frame or 0) < count:
         raise ImageReadError(path, f'no frame {frame} among {count} pages (counted from 0)')
-    page = tiff.pages[frame or 0].aspage()
+    page = tiff.pages[frames[frame or 0]].aspage()
     if count == 1 and tiff.series[0].size != page.size:  # ImageJ does so beyond 4 GB
         raise ImageReadError(path, 'a stack whose pages are not indexed; save it as BigTIFF')
     return page
@@ -170,24 +184,48 @@ def _read_tiff(path: Path, frame: int | None) -> np.ndarray:
         if not strips or any(n == 0 or at + n > tiff.filehandle.size for at, n in strips):
             raise ImageReadError(path, 'cut short: pixel data are missing; copy it again')
         image = page.asarray(maxworkers=1)
-    image = image.astype(image.dtype.newbyteorder('='), copy=False)
+        image = image.astype(image.dtype.newbyteorder('='), copy=False)
+        return _plane(path, page, image)
+
+
+def _plane(path: Path, page: TiffPage, image: np.ndarray) -> np.ndarray:
+    """Return the one plane (H, W) of what a page holds."""
     channels = page.samplesperpixel
     if channels == 1:
-        return image.reshape(page.imagelength, page.imagewidth)
+        return _as_seen(path, page, image.reshape(page.imagelength, page.imagewidth))
     if page.axes.startswith('S'):
         image = np.moveaxis(image, 0, -1)
     image = image.reshape(page.imagelength, page.imagewidth, channels)
     if page.photometric == PHOTOMETRIC.RGB:
-        return _to_gray(image[..., :3])
+        return _to_gray(path, image[..., :3])
     if page.extrasamples[-1:] in ((1,), (2,)):  # associated or unassociated alpha
         image = image[..., :-1]
     if image.shape[-1] != 3 and (image != image[..., :1]).any():
         raise ImageReadError(path, f'{channels} different channels; save the one with the pipette')
-    return _to_gray(image)
+    return _to_gray(path, image)
 
 
-def _to_gray(image: np.ndarray) -> np.ndarray:
+def _as_seen(path: Path, page: TiffPage, image: np.ndarray) -> np.ndarray:
+    """Return an image (H, W) with more for brighter, its colours looked up.
+
+    Not of ImageJ's files: there it is a matter of display, and the pixels are what was measured.
+    """
+    if page.description.startswith('ImageJ='):
+        return image
+    if page.photometric == PHOTOMETRIC.MINISWHITE:
+        whole = image.dtype.kind == 'u'
+        return ((1 << page.bitspersample) - 1 - image).astype(image.dtype) if whole else -image
+    if page.photometric == PHOTOMETRIC.PALETTE and page.colormap is not None:
+        return _to_gray(path, np.moveaxis(page.colormap[:, image], 0, -1))
+    return image
+
+
+def _to_gray(path: Path, image: np.ndarray) -> np.ndarray:
     """(H, W, C) of equal channels, or RGB -> (H, W)."""
     if (image == image[..., :1]).all():
         return np.ascontiguousarray(image[..., 0])
+    warn_once(
+        f'{path}: its colours are mixed to one brightness; where they are channels, save the one '
+        'that shows the pipettes'
+    )
     return image.astype(np.float32) @ LUMA

@@ -1,18 +1,19 @@
 """The size of a pixel in micrometres, where a TIFF says it: OME-XML, ScanImage or ImageJ."""
 
-import logging
 import re
-from functools import cache
 from xml.etree import ElementTree  # nosec B405
 
 from tifffile import TiffPage
 
-from pipedet.formats.images import PathLike, is_tiff, open_tiff, reading
+from pipedet.formats.images import PathLike, is_tiff, open_tiff, reading, warn_once
 
 # Outside it a unit was mistaken: metres for micrometres is a known fault of real files.
 PIXEL_SIZE_RANGE_UM = (0.01, 20.0)
-UM_PER_UNIT = {'pm': 1e-6, 'nm': 1e-3, 'µm': 1.0, 'um': 1.0, 'mm': 1e3, 'cm': 1e4, 'm': 1e6}
-IMAGEJ_MICRONS = ('micron', 'microns', 'um', 'µm', r'\u00B5m')
+UM_PER_UNIT = {
+    **{'pm': 1e-6, 'Å': 1e-4, 'nm': 1e-3, 'mm': 1e3, 'cm': 1e4, 'm': 1e6, 'inch': 25400.0},
+    **dict.fromkeys(('µm', 'um', 'micron', 'microns', r'\u00b5m'), 1.0),
+}
+_PER_CENTIMETRE = 3  # of ResolutionUnit
 PixelSize = tuple[float, float]
 
 
@@ -37,10 +38,11 @@ def read_pixel_size_um(path: PathLike) -> PixelSize | None:
                 ('OME PhysicalSizeX and PhysicalSizeY', _from_ome),
                 ('ScanImage imagingFovUm', _from_scanimage),
                 ('ImageJ XResolution and YResolution', _from_imagej),
+                ('Micro-Manager PixelSizeUm', _from_micromanager),
             ):
                 size = read(page)
                 if size is not None and not is_plausible_pixel_size(size):
-                    _warn_once(_doubt(path, field, size))
+                    warn_once(_doubt(path, field, size))
                     return None
                 if size is not None:
                     return size
@@ -54,11 +56,6 @@ def _doubt(path: PathLike, field: str, size: PixelSize) -> str:
         f'within {low} to {high}, a mistaken unit? Give the true one by --pixel-size-um, or as '
         'pixel_size_um in the annotations'
     )
-
-
-@cache  # several parts of one command may read the same file
-def _warn_once(message: str) -> None:
-    logging.getLogger(__name__).warning(message)
 
 
 def _from_ome(page: TiffPage) -> PixelSize | None:
@@ -85,6 +82,7 @@ def _from_ome(page: TiffPage) -> PixelSize | None:
 def _from_scanimage(page: TiffPage) -> PixelSize | None:
     tag = page.tags.get('Software')
     text = tag.value if tag is not None and isinstance(tag.value, str) else ''
+    text += '\n' + page.description  # of older ones
     found = dict(re.findall(r'^SI\.hRoiManager\.(\w+) = (.+?)\s*$', text, re.MULTILINE))
     corners = [_number(word) for word in re.split(r'[\s;,\[\]]+', found.get('imagingFovUm', ''))]
     corners = [corner for corner in corners if corner is not None]  # x, y of four corners
@@ -101,11 +99,20 @@ def _from_imagej(page: TiffPage) -> PixelSize | None:
         return None
     fields = dict(line.partition('=')[::2] for line in page.description.splitlines())
     tags = [page.tags.get(name) for name in ('XResolution', 'YResolution')]
-    if fields.get('unit') not in IMAGEJ_MICRONS or None in tags:
+    unit = fields.get('unit', '').lower()
+    if unit not in UM_PER_UNIT or None in tags or any(0 in tag.value for tag in tags):
         return None
-    if any(0 in tag.value for tag in tags):
-        return None
-    return tuple(tag.value[1] / tag.value[0] for tag in tags)  # the tag is pixels per unit, (n, d)
+    um = UM_PER_UNIT[unit]
+    asked = page.tags.get('ResolutionUnit')
+    if unit == 'um' and asked is not None and asked.value == _PER_CENTIMETRE:
+        um = UM_PER_UNIT['cm']  # Micro-Manager writes so, and ImageJ reads so
+    return tuple(um * tag.value[1] / tag.value[0] for tag in tags)  # pixels per unit, (n, d)
+
+
+def _from_micromanager(page: TiffPage) -> PixelSize | None:
+    tag = page.tags.get('MicroManagerMetadata')
+    side = _number(tag.value.get('PixelSizeUm')) if tag and isinstance(tag.value, dict) else None
+    return (side, side) if side else None
 
 
 def _number(text: str | None) -> float | None:

@@ -10,6 +10,7 @@ import re
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, TypeVar
 
+import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from pipedet.formats.scale import PIXEL_SIZE_RANGE_UM, PixelSize, is_plausible_pixel_size
@@ -64,6 +65,7 @@ def _whole(value: object) -> object:
 def _pixel_size(value: object) -> PixelSize:
     """(x, y) micrometres, given as one number for both, as a pair, or as text of either."""
     sides = value.split() if isinstance(value, str) else value
+    sides = sides.tolist() if isinstance(sides, np.ndarray) else sides
     sides = list(sides) if isinstance(sides, (list, tuple)) else [sides]
     size = tuple(_number(side) for side in sides)
     size = size * 2 if len(size) == 1 else size

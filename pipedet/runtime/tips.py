@@ -57,10 +57,16 @@ def why_unusable(image: np.ndarray) -> str | None:
     """Say why no network need look at an image, or None.
 
     Raises:
+        TypeError: it is no numpy array.
         ValueError: it is no (H, W) of real numbers.
     """
+    if not isinstance(image, np.ndarray) or isinstance(image, np.ma.MaskedArray):
+        kind = type(image).__name__
+        raise TypeError(f'an image is a numpy array (H, W), one frame at a time; this is a {kind}')
     if image.ndim != 2 or min(image.shape) < 2:
-        raise ValueError(f'an image is (H, W); this array is {image.shape}')
+        raise ValueError(
+            f'an image is (H, W); this array is {image.shape}: pass one channel, one frame of it'
+        )
     if image.dtype.kind not in 'biuf':
         raise ValueError(f'an image is of real numbers; this array is of {image.dtype}')
     if not np.isfinite(image).all():
@@ -80,7 +86,7 @@ def why_unusable(image: np.ndarray) -> str | None:
 def why_unlike(novelty: float) -> str | None:
     """Say why what a network finds in an image of that novelty is not given out, or None."""
     if novelty > 1:
-        return f'the image is unlike those trained on (novelty {novelty:.1f}; up to 1 is known)'
+        return f'the image is unlike those trained on (novelty {novelty:.2f}; up to 1 is known)'
     return None
 
 
