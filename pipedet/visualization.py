@@ -38,7 +38,7 @@ def draw_tips(
     """
     canvas = cv2.resize(to_display(image), None, fx=zoom, fy=zoom, interpolation=cv2.INTER_NEAREST)
     unit = max(zoom, round(min(canvas.shape[:2]) / 256))  # in large pictures marks are larger too
-    letters = max(1.0, 0.6 * unit / zoom)
+    letters = max(1.0, 0.6 * min(canvas.shape[:2]) / 256)
     line = max(1, round(letters / 2))
 
     def place(point: np.ndarray) -> tuple[int, int]:

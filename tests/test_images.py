@@ -346,11 +346,19 @@ def test_thumbnails_and_smaller_copies_are_no_frames(tmp_path):
             file.write(image, photometric='minisblack', subfiletype=kind, metadata=None)
     assert count_frames(path) == 2 and read_size(path, 1) == RAMP.shape
     assert np.array_equal(read_image(path, 1), RAMP[::-1])
+    with tifffile.TiffWriter(path) as file:
+        for image, kind in ((RAMP[::2, ::2], 1), (RAMP, 0)):
+            file.write(image, photometric='minisblack', subfiletype=kind, metadata=None)
+    assert count_frames(path) == 1 and np.array_equal(read_image(path), RAMP)
+    tifffile.imwrite(path, RAMP, subfiletype=1, metadata=None)  # a copy of nothing
+    assert np.array_equal(read_image(path), RAMP)
 
 
-@pytest.mark.parametrize('dtype', ['uint8', 'uint16', 'float32'])
+@pytest.mark.parametrize('dtype', ['uint8', 'uint16', 'int16', 'float32'])
 def test_more_is_brighter_whatever_zero_stands_for(tmp_path, dtype):
     image = np.arange(256).reshape(32, 8).astype(dtype)
+    if dtype == 'int16':
+        image[0, 0] = -32768
     tifffile.imwrite(tmp_path / 'a.tif', image, photometric='miniswhite')
     seen = read_image(tmp_path / 'a.tif')
     assert seen.dtype == image.dtype
@@ -363,9 +371,20 @@ def test_indices_of_a_palette_are_looked_up_but_for_imagej(tmp_path):
     kinds = dict(photometric='palette', colormap=np.stack([grey] * 3))
     tifffile.imwrite(tmp_path / 'a.tif', index, **kinds)
     assert np.array_equal(read_image(tmp_path / 'a.tif'), grey[index])
-    # There a palette is how the measured pixels are shown.
-    tifffile.imwrite(tmp_path / 'b.tif', index, description='ImageJ=1.54', metadata=None, **kinds)
-    assert np.array_equal(read_image(tmp_path / 'b.tif'), index)
+    # There a palette is how the measured pixels are shown, and page one alone says whose it is.
+    with tifffile.TiffWriter(tmp_path / 'b.tif') as file:
+        for description in ('ImageJ=1.54', None, None):
+            file.write(index, description=description, metadata=None, contiguous=False, **kinds)
+    for frame in range(3):
+        assert np.array_equal(read_image(tmp_path / 'b.tif', frame), index)
+
+
+def test_a_palette_of_colours_is_display(tmp_path, caplog):
+    index = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    fire = np.random.default_rng(0).integers(0, 65536, (3, 256), dtype=np.uint16)
+    tifffile.imwrite(tmp_path / 'a.tif', index, photometric='palette', colormap=fire)
+    assert np.array_equal(read_image(tmp_path / 'a.tif'), index)
+    assert 'save it in grey' in caplog.text
 
 
 def test_colours_are_told_once_a_file(tmp_path, caplog):

@@ -3,6 +3,7 @@
 import ast
 import io
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 from torch import nn
 
 from pipedet.cli import main
-from pipedet.datasets import PipetteImages
+from pipedet.datasets import PipetteImages, SyntheticPipettes
 from pipedet.datasets.base import begin_worker
 from pipedet.engine.checkpoint import load_weights, save_weights
 from pipedet.visualization import write_picture
@@ -43,7 +44,7 @@ def test_every_text_file_names_its_encoding():
 
 
 def test_a_run_whose_processes_are_not_forked(tmp_path):
-    # As on a Mac; on Windows all are. What they are sent has to be pickled, and without the images.
+    # As on a Mac; on Windows all are. What they are sent has to be pickled.
     script = tmp_path / 'train.py'
     script.write_text(
         'import sys\n'
@@ -63,6 +64,15 @@ def test_a_run_whose_processes_are_not_forked(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert (folder / 'model.safetensors').is_file()
+
+
+def test_kept_images_are_not_sent():
+    data = SyntheticPipettes(recipes={'standard': 1.0}, length=2, pipeline=[], seed=5, keep=2)
+    bare = len(pickle.dumps(data))
+    image = data.load(0, np.random.default_rng(0))['image']
+    assert len(pickle.dumps(data)) == bare < image.nbytes
+    sent = pickle.loads(pickle.dumps(data))  # draws the same ones
+    assert np.array_equal(sent.load(0, np.random.default_rng(0))['image'], image)
 
 
 def test_workers_leave_ctrl_c_to_the_main_process():
@@ -95,8 +105,11 @@ def test_a_digest_as_windows_writes_it(tmp_path):
     path = tmp_path / 'model.safetensors'
     save_weights(path, nn.Linear(2, 2))
     note = path.with_name('model.safetensors.sha256')
-    note.write_text(note.read_text(encoding='utf-8')[:64].upper() + '\r\n', encoding='utf-8')
-    load_weights(path, nn.Linear(2, 2))
+    digest = note.read_text(encoding='utf-8')[:64].upper()
+    for encoding in ('utf-8', 'utf-8-sig', 'utf-16'):
+        note.write_text(f'SHA256  {digest}  C:\\a.safetensors\r\n', encoding=encoding)
+        load_weights(path, nn.Linear(2, 2))
+    save_weights(path, nn.Linear(2, 2))
 
 
 def test_names_that_the_console_has_no_letters_for(tmp_path, monkeypatch):

@@ -102,12 +102,19 @@ def _make_room(out: Path, overwrite: bool) -> None:
             f'{out} holds the results of an earlier run: give another --out, or --overwrite'
         )
     for table in (out / TIPS, out / FRAMES):
-        try:
+        with _told_if_held(table):
             table.open('ab').close()
-        except PermissionError as error:
-            raise PermissionError(f'{table} cannot be replaced: is it open elsewhere?') from error
     for picture in (out / PICTURES).glob('*.png'):
-        picture.unlink()
+        with _told_if_held(picture):
+            picture.unlink()
+
+
+@contextmanager
+def _told_if_held(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except PermissionError as error:
+        raise PermissionError(f'{path} cannot be replaced: is it open elsewhere?') from error
 
 
 @contextmanager

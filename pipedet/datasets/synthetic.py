@@ -1,7 +1,6 @@
 """Scenes as datasets: an endless stream for training and validation, the frozen sets for tests."""
 
 from collections.abc import Mapping, Sequence
-from copy import copy
 
 import numpy as np
 import torch
@@ -53,6 +52,10 @@ class SyntheticPipettes(TipDataset):
         self.keep = keep
         self._kept: dict[int, tuple[int, dict]] = {}  # the epoch it was drawn in, and the scene
 
+    def __getstate__(self) -> dict:
+        """Leave out kept images: a process that is not forked would be sent them all."""
+        return self.__dict__ | dict(_kept={})
+
     @property
     def processes(self) -> int:
         """How many scenes `prepare` draws at a time; drawing one gains little from threads."""
@@ -65,10 +68,8 @@ class SyntheticPipettes(TipDataset):
         """Draw all the scenes that are to be kept and are not yet, on every core."""
         missing = [index for index in range(self.length) if not self._has(index)]
         if missing and self.processes > 1:
-            bare = copy(self)
-            bare._kept = {}  # a process that is not forked would be sent them all
             drawn = DataLoader(
-                _Drawn(bare, missing),
+                _Drawn(self, missing),
                 batch_size=None,
                 num_workers=self.processes,
                 collate_fn=dict,  # in place of the collation that would turn arrays into tensors

@@ -110,10 +110,9 @@ def check_digest(path: Path) -> None:
         raise DamagedFileError(
             f'{path} has no {beside.name} beside it to tell whether it is whole: copy it too, or, '
             f'if you trust the file, write its SHA-256 into {beside.name} (sha256sum on Linux, '
-            'shasum -a 256 on a Mac, Get-FileHash on Windows)'
+            'shasum -a 256 on a Mac, (Get-FileHash FILE).Hash on Windows)'
         )
-    lines = beside.read_text(encoding='utf-8', errors='replace').splitlines()
-    known = [line.split()[0].lower() for line in lines if line.strip()]
+    known = beside.read_bytes().replace(b'\0', b'').decode('utf-8', 'replace').lower()  # or UTF-16
     if sha256_of(path) not in known:
         raise DamagedFileError(
             f'{path} is not the file that was written: its SHA-256 differs from {beside.name}'
@@ -127,7 +126,8 @@ def _write_whole(path: Path, write: Callable[[Path], None]) -> None:
         write(partial)
         _flush_to_disk(partial)
         note = _digest_path(path)
-        old = note.read_text(encoding='utf-8').splitlines()[:1] if note.is_file() else []
+        old = note.read_text(encoding='utf-8', errors='replace') if note.is_file() else ''
+        old = old.splitlines()[:1]
         new = f'{sha256_of(partial)}  {path.name}'
         # Until the new file is in place the old one is: the note then knows both.
         _write_note(note, [new, *old])

@@ -21,7 +21,7 @@ def is_tiff_start(start: bytes) -> bool:
 
 @lru_cache(maxsize=8)  # a stack is opened for every frame
 def frames_of(path: Path, changed_ns: int, size: int) -> list[int]:
-    """Return which pages are frames: all but smaller copies of others.
+    """Return where the directories of the frames are: of all pages but smaller copies of others.
 
     Args:
         path: of a TIFF.
@@ -49,7 +49,8 @@ def frames_of(path: Path, changed_ns: int, size: int) -> list[int]:
             except (struct.error, OSError, OverflowError):
                 raise ValueError(f'cut short after {len(found)} pages') from None
             found[here] = _is_reduced(block, order, entry)
-    return [page for page, reduced in enumerate(found.values()) if not reduced]
+    whole = [place for place, reduced in found.items() if not reduced]
+    return whole or list(found)  # a copy of nothing is the image itself
 
 
 def _read(file: BinaryIO, form: str) -> tuple:

@@ -1,7 +1,7 @@
 """Microscope images as (H, W) arrays in their own dtype, the header judged before any decoding.
 
-PNG, JPEG and BMP go through OpenCV, TIFF (OME, ImageJ, ScanImage) through tifffile. Every file that
-cannot be read, for whatever reason, is one `ImageReadError`.
+PNG, JPEG and BMP go through OpenCV, TIFF (OME, ImageJ, Micro-Manager, ScanImage) through tifffile.
+Every file that cannot be read, for whatever reason, is one `ImageReadError`.
 """
 
 import io
@@ -10,7 +10,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -107,7 +107,7 @@ def is_tiff(path: Path) -> bool:
     return False
 
 
-@cache  # of a stack every frame has the same to say
+@lru_cache(maxsize=1024)  # of a stack every frame has the same to say
 def warn_once(message: str) -> None:
     """Log a warning that was not given yet."""
     logging.getLogger(__name__).warning(message)
@@ -151,7 +151,7 @@ def open_tiff(path: Path) -> TiffFile:
 
 
 def _frames(path: Path) -> list[int]:
-    """Return which pages are frames."""
+    """Return where the directories of the frames are."""
     about = path.stat()
     return frames_of(path, about.st_mtime_ns, about.st_size)
 
@@ -163,8 +163,10 @@ def _page(path: Path, tiff: TiffFile, frame: int | None) -> TiffPage:
         raise ImageReadError(path, f'a stack of {count} pages; pass frame=0 to frame={count - 1}')
     if not 0 <= (frame or 0) < count:
         raise ImageReadError(path, f'no frame {frame} among {count} pages (counted from 0)')
-    page = tiff.pages[frames[frame or 0]].aspage()
-    if count == 1 and tiff.series[0].size != page.size:  # ImageJ does so beyond 4 GB
+    # Not by tifffile's own list, which for some writers is a guess.
+    tiff.filehandle.seek(frames[frame or 0])
+    page = TiffPage(tiff, index=frame or 0)
+    if len(tiff.pages) == 1 and tiff.series[0].size != page.size:  # ImageJ does so beyond 4 GB
         raise ImageReadError(path, 'a stack whose pages are not indexed; save it as BigTIFF')
     return page
 
@@ -206,17 +208,24 @@ def _plane(path: Path, page: TiffPage, image: np.ndarray) -> np.ndarray:
 
 
 def _as_seen(path: Path, page: TiffPage, image: np.ndarray) -> np.ndarray:
-    """Return an image (H, W) with more for brighter, its colours looked up.
+    """Return an image (H, W) with more for brighter.
 
     Not of ImageJ's files: there it is a matter of display, and the pixels are what was measured.
     """
-    if page.description.startswith('ImageJ='):
+    if page.parent.pages.first.description.startswith('ImageJ='):  # later pages do not say it
         return image
-    if page.photometric == PHOTOMETRIC.MINISWHITE:
-        whole = image.dtype.kind == 'u'
-        return ((1 << page.bitspersample) - 1 - image).astype(image.dtype) if whole else -image
+    if page.photometric == PHOTOMETRIC.MINISWHITE and image.dtype.kind in 'iuf':
+        if image.dtype.kind == 'u':
+            return ((1 << page.bitspersample) - 1 - image).astype(image.dtype)
+        return -image if image.dtype.kind == 'f' else ~image
     if page.photometric == PHOTOMETRIC.PALETTE and page.colormap is not None:
-        return _to_gray(path, np.moveaxis(page.colormap[:, image], 0, -1))
+        red, green, blue = page.colormap
+        if (red == green).all() and (green == blue).all():
+            return red[image]
+        warn_once(
+            f'{path}: its palette of colours is taken for how it was shown, and the numbers below '
+            'for what was measured; where they are not, save it in grey'
+        )
     return image
 
 

@@ -1,4 +1,4 @@
-"""The size of a pixel in micrometres, where a TIFF says it: OME-XML, ScanImage or ImageJ."""
+"""The size of a pixel in micrometres, where OME, ScanImage, ImageJ or Micro-Manager says it."""
 
 import re
 from xml.etree import ElementTree  # nosec B405
@@ -10,7 +10,7 @@ from pipedet.formats.images import PathLike, is_tiff, open_tiff, reading, warn_o
 # Outside it a unit was mistaken: metres for micrometres is a known fault of real files.
 PIXEL_SIZE_RANGE_UM = (0.01, 20.0)
 UM_PER_UNIT = {
-    **{'pm': 1e-6, 'Å': 1e-4, 'nm': 1e-3, 'mm': 1e3, 'cm': 1e4, 'm': 1e6, 'inch': 25400.0},
+    **{'pm': 1e-6, 'Å': 1e-4, 'nm': 1e-3, 'mm': 1e3, 'cm': 1e4, 'm': 1e6},
     **dict.fromkeys(('µm', 'um', 'micron', 'microns', r'\u00b5m'), 1.0),
 }
 _PER_CENTIMETRE = 3  # of ResolutionUnit
@@ -83,7 +83,9 @@ def _from_scanimage(page: TiffPage) -> PixelSize | None:
     tag = page.tags.get('Software')
     text = tag.value if tag is not None and isinstance(tag.value, str) else ''
     text += '\n' + page.description  # of older ones
-    found = dict(re.findall(r'^SI\.hRoiManager\.(\w+) = (.+?)\s*$', text, re.MULTILINE))
+    found = dict(
+        re.findall(r'^(?:scanimage\.)?SI\.hRoiManager\.(\w+) = (.+?)\s*$', text, re.MULTILINE)
+    )
     corners = [_number(word) for word in re.split(r'[\s;,\[\]]+', found.get('imagingFovUm', ''))]
     corners = [corner for corner in corners if corner is not None]  # x, y of four corners
     scanned = _number(found.get('pixelsPerLine')), _number(found.get('linesPerFrame'))
