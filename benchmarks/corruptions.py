@@ -2,10 +2,10 @@
 
     python benchmarks/corruptions.py work_dirs/tipnet_s/calibrated work_dirs/quickstart
 
-Every RUN (a folder with config.py and model.safetensors) predicts the first scenes of the frozen
-set `clear`, clean and spoiled in fourteen ways and five severities (`pipedet/synthesis/
-corruptions.py`, fixed before any model was tried on them), and frames that hold no tip to find.
-Writes results/corruptions.json and the table between the marks in README.md.
+Every RUN (a folder with config.py and model.safetensors) predicts scenes of the frozen set `clear`,
+each of another session, clean and spoiled in fourteen ways and five severities
+(`pipedet/synthesis/corruptions.py`, fixed before any model was tried on them), and frames that hold
+no tip to find. Writes results/corruptions.json and the table between the marks in README.md.
 """
 
 import argparse
@@ -21,28 +21,32 @@ from mmengine.dataset import pseudo_collate
 from runs import name_of
 from scipy.stats import beta
 from tables import rewrite
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
 from pipedet.commands.common import device_name
 from pipedet.datasets import CorruptedPipettes, FrozenPipettes, TipDataset
 from pipedet.engine.checkpoint import load_weights
 from pipedet.engine.cpu import tune_cpu
-from pipedet.evaluation import TipRecord, is_right, open_count, summarise
+from pipedet.evaluation import TipRecord, is_right, known_count, open_count
 from pipedet.evaluation.metrics import to_record
 from pipedet.models.tip_detector import TipDetector, build_detector
 from pipedet.runtime.tips import why_unusable
 from pipedet.synthesis import draw_scene
 from pipedet.synthesis.beads import draw_micrograph
 from pipedet.synthesis.corruptions import CORRUPTIONS
+from pipedet.synthesis.frozen import COUNT
+from pipedet.synthesis.stream import SCENES_PER_SESSION
 
 HERE = Path(__file__).parent
+HIT_UM = 5.0  # a tip is found
 WRONG_UM = 10.0  # an answer farther off is a failure
-SURE = (0.5, 0.7)  # confidences from which one may choose to rely on an answer
+SURE = (0.7, 0.9)  # confidences from which one may choose to rely on an answer
 CLEAN = 'clean'
 BASELINE = 'small_resnet50'  # of the mean corruption error
+SCENES = len(range(0, COUNT, SCENES_PER_SESSION))  # eight neighbours may share a session
 SHARES = (
     'wrong',
-    *(f'{share}@{level}' for level in SURE for share in ('silent', 'sure')),
+    *(f'{share}@{level}' for level in SURE for share in ('silent', 'expected', 'sure')),
     'abstained',
 )
 
@@ -51,8 +55,8 @@ def main(runs: list[Path], scenes: int, empty: int) -> None:
     """Measure every run and write."""
     tune_cpu()
     path = HERE / 'results' / 'corruptions.json'
-    frames = dict(set='clear', scenes=scenes, frames_without_tips=empty)
-    before = json.loads(path.read_text()) if path.is_file() else {}
+    frames = dict(set='clear', scenes=scenes, every=SCENES_PER_SESSION, frames_without_tips=empty)
+    before = json.loads(path.read_text(encoding='utf-8')) if path.is_file() else {}
     # Models measured before on the same frames keep their rows.
     same = all(before.get(key) == value for key, value in frames.items())
     models = before['models'] if same else {}
@@ -64,7 +68,7 @@ def main(runs: list[Path], scenes: int, empty: int) -> None:
     for run in runs:
         models[name_of(run)] = circumstances | measure(run, scenes, empty)
     found = frames | dict(models=models)
-    path.write_text(json.dumps(found, indent=1) + '\n')
+    path.write_text(json.dumps(found, indent=1) + '\n', encoding='utf-8')
     rewrite(HERE / 'README.md', 'corruptions', to_markdown(found))
 
 
@@ -76,21 +80,23 @@ def measure(run: Path, scenes: int, empty: int) -> dict:
     load_weights(run / 'model.safetensors', model)
     model.to(memory_format=torch.channels_last).eval()
     pipeline = config.predict_pipeline
-    kinds = {CLEAN: FrozenPipettes(subset='clear', pipeline=pipeline, count=scenes)}
+    kinds = {CLEAN: FrozenPipettes(subset='clear', pipeline=pipeline)}
     kinds |= {
         f'{name}/{severity}': CorruptedPipettes(
-            subset='clear', corruption=name, severity=severity, pipeline=pipeline, count=scenes
+            subset='clear', corruption=name, severity=severity, pipeline=pipeline
         )
         for name in CORRUPTIONS
         for severity in range(1, 6)
     }
-    rows = {}
+    counts, rows = {}, {}
     for kind, dataset in kinds.items():
-        rows[kind] = judge(predict(model, dataset))
+        chosen = Subset(dataset, range(0, len(dataset), SCENES_PER_SESSION)[:scenes])
+        counts[kind] = tally(predict(model, chosen))
+        rows[kind] = summarise(counts[kind])
         print(run, kind, rows[kind], flush=True)
     return dict(
         rows=rows,
-        retained={severities: _retained(rows, severities) for severities in ('1-3', '4-5', '1-5')},
+        retained={severities: _retained(counts, severities) for severities in ('1-3', '4-5')},
         without_tips=false_tips(model, pipeline, empty),
         confidence_falls=sum(
             rows[f'{name}/5']['confidence'] < rows[f'{name}/1']['confidence']
@@ -119,33 +125,59 @@ def predict(model: TipDetector, dataset) -> list[Answer]:
     ]
 
 
-def judge(answers: list[Answer]) -> dict:
+def tally(answers: list[Answer]) -> dict[str, np.ndarray]:
+    """Return what is counted of each answer, by name."""
+    records = [answer.record for answer in answers]
+    given = ~np.array([record.abstained for record in records])
+    wrong = given & ~np.array([is_right(record, WRONG_UM) for record in records])
+    # What is not answered is not trusted.
+    trusted = np.array([answer.confidence for answer in answers]) * given
+    counts = dict(
+        tips=np.array([len(record.true) for record in records]),
+        hits=np.array([(known_count(record) < HIT_UM).sum() for record in records]),
+        wrong=wrong,
+        abstained=~given,
+        confidence=trusted,
+    )
+    for level in SURE:
+        sure = trusted >= level
+        counts[f'silent@{level}'] = wrong & sure
+        counts[f'expected@{level}'] = (1 - trusted) * sure  # what confidence says of its failures
+        counts[f'sure@{level}'] = sure
+    return counts
+
+
+def summarise(counts: dict[str, np.ndarray]) -> dict[str, float]:
     """Return accuracy by the known count, and shares of images by what the answer was like, %."""
-    given = [answer for answer in answers if not answer.record.abstained]
-    wrong = [answer for answer in given if not is_right(answer.record, WRONG_UM)]
     return dict(
-        accuracy=summarise([answer.record for answer in answers])['tip/acc@5um'],
-        wrong=100.0 * len(wrong) / len(answers),
-        **{
-            f'{share}@{level}': 100.0 * sum(a.confidence >= level for a in those) / len(answers)
-            for level in SURE
-            for share, those in (('silent', wrong), ('sure', given))
-        },
-        abstained=100.0 * (len(answers) - len(given)) / len(answers),
-        # What is not answered is not trusted.
-        confidence=float(np.mean([0 if a.record.abstained else a.confidence for a in answers])),
+        accuracy=100.0 * float(counts['hits'].sum() / counts['tips'].sum()),
+        **{share: 100.0 * float(counts[share].mean()) for share in SHARES},
+        confidence=float(counts['confidence'].mean()),
     )
 
 
-def _retained(rows: dict, severities: str) -> dict:
-    """Return the mean accuracy over clean accuracy, and the mean shares."""
+def _retained(counts: dict[str, dict[str, np.ndarray]], severities: str) -> dict:
+    """Return the mean accuracy over clean accuracy, the mean shares, and their 95 % intervals.
+
+    Scenes are drawn for these, each with all that was made of it.
+    """
     low, high = map(int, severities.split('-'))
-    own = [row for k, row in rows.items() if k != CLEAN and low <= int(k.split('/')[1]) <= high]
-    spoiled, clean = float(np.mean([row['accuracy'] for row in own])), rows[CLEAN]['accuracy']
-    return dict(
-        accuracy=spoiled / clean if clean else None,  # there was nothing to retain
-        **{key: float(np.mean([row[key] for row in own])) for key in SHARES},
-    )
+    own = [each for k, each in counts.items() if k != CLEAN and low <= int(k[-1]) <= high]
+    # Of each scene: what is summed, over what.
+    clean = counts[CLEAN]['hits']
+    ratios = dict(accuracy=(np.mean([each['hits'] for each in own], axis=0), clean))
+    for share in SHARES:
+        ratios[share] = 100.0 * np.mean([each[share] for each in own], axis=0), np.ones(len(clean))
+    draws = np.random.default_rng(0).multinomial(len(clean), [1 / len(clean)] * len(clean), 1000)
+    kept, intervals = {}, {}
+    for name, (above, below) in ratios.items():
+        if not below.sum():  # there was nothing to retain
+            kept[name] = None
+            continue
+        kept[name] = float(above.sum() / below.sum())
+        some = draws[draws @ below > 0]
+        intervals[name] = np.percentile((some @ above) / (some @ below), [2.5, 97.5]).tolist()
+    return kept | dict(intervals=intervals)
 
 
 def mean_corruption_error(rows: dict, baseline: dict) -> float:
@@ -246,24 +278,23 @@ def to_markdown(found: dict) -> str:
     models = found['models']
     when = '; '.join(sorted({f'{own["device"]}, {own["date"]}' for own in models.values()}))
     lines = [
-        f'First {found["scenes"]} scenes of `clear`, {found["frames_without_tips"]} frames of each '
-        f'kind without tips; synthetic; {when}.',
+        f'{found["scenes"]} scenes of `clear`, each of another session, '
+        f'{found["frames_without_tips"]} frames of each kind without tips; 95 % intervals over '
+        f'scenes; synthetic; {when}.',
         '',
         '| model | images | within 5 um, % | retained | wrong, % | '
-        + ' | '.join(f'silent from {level} | sure' for level in SURE)
+        + ' | '.join(f'silent from {level} | expected | sure' for level in SURE)
         + ' | abstained |',
-        '|---' * (6 + 2 * len(SURE)) + '|',
+        '|---' * (6 + 3 * len(SURE)) + '|',
     ]
     for name, model in models.items():
-        clean, kept = model['rows'][CLEAN], model['retained']
-        spoiled = {f'severity {severities}': kept[severities] for severities in ('1-3', '4-5')}
-        for kind, part in {CLEAN: clean, **spoiled}.items():
-            share = part['accuracy']
-            own, retained = f'{share:.1f}' if part is clean else '', ''
-            if part is not clean:
-                retained = '-' if share is None else f'{share:.2f}'
-            cells = [own, retained, *(f'{part[key]:.1f}' for key in SHARES)]
-            lines.append(f'| {name} | {kind} | ' + ' | '.join(cells) + ' |')
+        own = model['rows'][CLEAN]
+        cells = [f'{own["accuracy"]:.1f}', '', *(f'{own[share]:.1f}' for share in SHARES)]
+        lines.append(f'| {name} | clean | ' + ' | '.join(cells) + ' |')
+        for severities, kept in model['retained'].items():
+            shares = [_with_interval(kept, share, 1) for share in SHARES]
+            cells = ['', _with_interval(kept, 'accuracy', 2), *shares]
+            lines.append(f'| {name} | severity {severities} | ' + ' | '.join(cells) + ' |')
     lines += [
         '',
         f'| model | false tips without tips, % | at most | confidence falls in | '
@@ -291,10 +322,24 @@ def to_markdown(found: dict) -> str:
     return '\n'.join(lines)
 
 
+def _with_interval(kept: dict, name: str, digits: int) -> str:
+    if kept[name] is None:
+        return '-'
+    low, high = kept['intervals'][name]
+    return f'{kept[name]:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})'
+
+
 if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('runs', type=Path, nargs='+', help='folders of runs')
-    parser.add_argument('--scenes', type=int, default=24, help='of `clear` [%(default)s]')
+    parser.add_argument(
+        '--scenes',
+        type=int,
+        default=SCENES,
+        choices=range(1, SCENES + 1),
+        metavar='N',
+        help='of `clear` [%(default)s, all]',
+    )
     parser.add_argument('--empty', type=int, default=50, help='frames of each kind [%(default)s]')
     args = parser.parse_args()
     main(args.runs, args.scenes, args.empty)

@@ -12,6 +12,7 @@ from math import inf
 from pathlib import Path
 from typing import NamedTuple
 
+from corruptions import SURE
 from tables import rewrite
 
 from pipedet import zoo
@@ -19,7 +20,6 @@ from pipedet import zoo
 HERE = Path(__file__).parent
 WITHIN = tuple(f'tip/acc@{um}um' for um in (3, 5, 10))
 NEAR = 'exvivo_zstack, |z| <= 4 um'  # real brightfield near the focus
-ASKED_FOR = 0.7  # the confidence from which answers are relied on
 
 
 class Range(NamedTuple):
@@ -89,9 +89,14 @@ def _answers(results: dict) -> tuple:
     return (own['answers'] / own['images'],)
 
 
-def _silent(results: dict) -> tuple:
-    kept = results['corruptions']['retained']
-    return tuple(kept[severities][f'silent@{ASKED_FOR}'] for severities in ('1-3', '4-5'))
+def _silent(level: float) -> Callable[[dict], tuple]:
+    """Return what reads the shares of answers wrong and of this confidence or more."""
+
+    def read(results: dict) -> tuple:
+        kept = results['corruptions']['retained']
+        return tuple(kept[severities][f'silent@{level}'] for severities in ('1-3', '4-5'))
+
+    return read
 
 
 def _false_tips(results: dict) -> tuple:
@@ -178,10 +183,13 @@ GOALS = (
         _at('corruptions', 'retained', '1-3', 'accuracy'),
         2,
     ),
-    Goal(
-        f'silent failures from a confidence of {ASKED_FOR}, %, severity 1 to 3, 4 and 5',
-        _most(2, 5),
-        _silent,
+    *(
+        Goal(
+            f'silent failures from a confidence of {level}, %, severity 1 to 3, 4 and 5',
+            _most(2, 5),
+            _silent(level),
+        )
+        for level in SURE
     ),
     Goal(
         'corruptions of 14 in which confidence falls',

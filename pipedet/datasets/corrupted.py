@@ -7,6 +7,7 @@ import numpy as np
 from pipedet.datasets.synthetic import FrozenPipettes
 from pipedet.registry import DATASETS
 from pipedet.synthesis.corruptions import CORRUPTIONS, Frame, corrupt
+from pipedet.synthesis.frozen import COUNT
 
 _PIPETTE_C = 20260101  # first word of every generator; with it the spoiled sets are fixed as well
 
@@ -30,7 +31,7 @@ class CorruptedPipettes(FrozenPipettes):
         corruption: str,
         severity: int,
         pipeline: Sequence[dict],
-        count: int,
+        count: int = COUNT,
     ) -> None:
         super().__init__(subset=subset, pipeline=pipeline, count=count)
         if corruption not in CORRUPTIONS:

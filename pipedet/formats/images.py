@@ -166,7 +166,9 @@ def _page(path: Path, tiff: TiffFile, frame: int | None) -> TiffPage:
     # Not by tifffile's own list, which for some writers is a guess.
     tiff.filehandle.seek(frames[frame or 0])
     page = TiffPage(tiff, index=frame or 0)
-    if len(tiff.pages) == 1 and tiff.series[0].size != page.size:  # ImageJ does so beyond 4 GB
+    if (
+        count == len(tiff.pages) == 1 and tiff.series[0].size != page.size
+    ):  # ImageJ does so beyond 4 GB
         raise ImageReadError(path, 'a stack whose pages are not indexed; save it as BigTIFF')
     return page
 
