@@ -166,9 +166,8 @@ def _page(path: Path, tiff: TiffFile, frame: int | None) -> TiffPage:
     # Not by tifffile's own list, which for some writers is a guess.
     tiff.filehandle.seek(frames[frame or 0])
     page = TiffPage(tiff, index=frame or 0)
-    if (
-        count == len(tiff.pages) == 1 and tiff.series[0].size != page.size
-    ):  # ImageJ does so beyond 4 GB
+    # Beyond 4 GB ImageJ writes one page and says how many follow.
+    if count == len(tiff.pages) == 1 and tiff.series[0].size != page.size:
         raise ImageReadError(path, 'a stack whose pages are not indexed; save it as BigTIFF')
     return page
 
