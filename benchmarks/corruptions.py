@@ -303,7 +303,7 @@ def to_markdown(found: dict) -> str:
     ]
     baseline = models.get(BASELINE)
     for name, model in models.items():
-        empty, falls = model['without_tips'], model.get('confidence_falls', '-')
+        empty, falls = model['without_tips'], model['confidence_falls']
         error = f'{mean_corruption_error(model["rows"], baseline["rows"]):.0f}' if baseline else '-'
         lines.append(
             f'| {name} | {empty["all"]:.1f} | {empty["at most"]:.1f} | {falls} | {error} |'

@@ -7,7 +7,6 @@ import numpy as np
 from pipedet.datasets.synthetic import FrozenPipettes
 from pipedet.registry import DATASETS
 from pipedet.synthesis.corruptions import CORRUPTIONS, Frame, corrupt
-from pipedet.synthesis.frozen import COUNT
 
 _PIPETTE_C = 20260101  # first word of every generator; with it the spoiled sets are fixed as well
 
@@ -21,7 +20,6 @@ class CorruptedPipettes(FrozenPipettes):
         corruption: name of the corruption, see `synthesis.corruptions`.
         severity: 1 to 5.
         pipeline: transforms, as configs.
-        count: scenes, from the first.
     """
 
     def __init__(
@@ -31,9 +29,8 @@ class CorruptedPipettes(FrozenPipettes):
         corruption: str,
         severity: int,
         pipeline: Sequence[dict],
-        count: int = COUNT,
     ) -> None:
-        super().__init__(subset=subset, pipeline=pipeline, count=count)
+        super().__init__(subset=subset, pipeline=pipeline)
         if corruption not in CORRUPTIONS:
             raise ValueError(
                 f'no corruption named {corruption!r}; there are {", ".join(CORRUPTIONS)}'
