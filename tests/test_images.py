@@ -392,7 +392,7 @@ def test_colours_are_told_once_a_file(tmp_path, caplog):
     tifffile.imwrite(tmp_path / 'a.tif', rgb, photometric='rgb')
     for frame in (0, 1):
         read_image(tmp_path / 'a.tif', frame)
-    assert len(caplog.messages) == 1 and 'save the one that shows the pipettes' in caplog.text
+    assert len(caplog.messages) == 1 and 'choose the one that shows the pipettes' in caplog.text
 
 
 def test_pixel_sizes_in_other_units_and_of_micromanager(tmp_path):

@@ -60,7 +60,7 @@ def test_a_run_whose_processes_are_not_forked(tmp_path):
     options = ('train_dataloader.num_workers=1', 'val_dataloader.num_workers=1')
     done = subprocess.run(
         [*map(str, command), '--cfg-options', *options],
-        capture_output=True, text=True, encoding='utf-8', timeout=240,
+        capture_output=True, text=True, encoding='utf-8', timeout=600,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert (folder / 'model.safetensors').is_file()

@@ -4,7 +4,7 @@ import argparse
 import csv
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -12,14 +12,10 @@ import numpy as np
 import torch
 
 from pipedet.commands.common import add_model_arguments, localiser_of
-from pipedet.formats import (
-    IMAGE_SUFFIXES,
-    ImageReadError,
-    count_frames,
-    read_image,
-    read_pixel_size_um,
-)
+from pipedet.formats import ImageReadError, read_pixel_size_um
+from pipedet.formats.scale import contradicts
 from pipedet.formats.schema import check_pixel_size
+from pipedet.formats.sources import Frame, find_frames, find_images
 from pipedet.runtime.tips import Tips
 from pipedet.visualization import draw_tips, write_picture
 
@@ -30,7 +26,7 @@ COLUMNS = (
 
 # Of every frame, answered or not; `note` says why there is no answer.
 FRAME_COLUMNS = (
-    *('image', 'frame', 'tips', 'confidence', 'pixel_size_x_um', 'pixel_size_y_um'),
+    *('image', 'frame', 'channel', 'tips', 'confidence', 'pixel_size_x_um', 'pixel_size_y_um'),
     *('dead_lines', 'note'),
 )
 
@@ -49,6 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--pixel-size-um', type=float, help='size of a pixel; goes before what the files say'
+    )
+    parser.add_argument(
+        '--channel', type=int, help='of images with several the one to search, from 1 [all]'
     )
     parser.add_argument('--strict', action='store_true', help='stop at a bad file, do not skip it')
     parser.add_argument(
@@ -71,23 +70,26 @@ def run(args: argparse.Namespace) -> None:
         _table(args.out / TIPS, COLUMNS) as tip_table,
         _table(args.out / FRAMES, FRAME_COLUMNS) as frame_table,
     ):
-        for path, frame in _pages(paths):
+        for frame in find_frames(paths, args.channel):
+            path, number = frame.path, frame.number
             try:
                 given = args.pixel_size_um
+                image = frame.read()
                 size = read_size(path) if given is None else (given, given)
-                image = read_image(path, frame=frame)
                 tips = localise(image, size)
-                picture = args.out / PICTURES / _picture_name(path, frame)
+                picture = args.out / PICTURES / _picture_name(path, number)
                 write_picture(picture, _overlay(image, tips))
-                tip_table.writerows(_rows(path.name, frame, tips))
-                frames.append(_frame(path.name, frame, size, tips))
+                tip_table.writerows(_rows(path.name, number, tips))
+                frames.append(_frame(frame, size, tips))
             except ValueError as error:  # an ImageReadError is one
                 if args.strict:
                     raise
                 fault = f'{path}: {error}' if str(path) not in str(error) else str(error)
-                frames.append(dict(image=path.name, frame=frame, note=fault))
+                frames.append(dict(image=path.name, frame=number, note=fault))
             frame_table.writerow(frames[-1])
     _tell(args.out, frames)
+    if args.pixel_size_um is not None:
+        _tell_contradictions(paths, args.pixel_size_um)
     if any('tips' not in frame for frame in frames):
         sys.exit(1)
 
@@ -143,9 +145,28 @@ def _tell(out: Path, frames: list[dict]) -> None:
         print(f'{len(without_scale)} images carry no pixel size (--pixel-size-um gives it): their '
               'tips are in pixels only, and found less well where a field is not some 200 um wide:',
               *_first(list(dict.fromkeys(without_scale))), sep='\n  ')  # fmt: skip
+    shown = {}
+    for frame in read:
+        shown.setdefault(frame['image'], set()).add(frame.get('channel'))
+    mixed = [name for name, channels in shown.items() if len(channels - {None}) > 1]
+    if mixed:
+        print(f'{len(mixed)} files hold several channels, and every one was searched (which, is in '
+              f'{FRAMES}): --channel 2, say, keeps to the one that shows the pipettes:',
+              *_first(mixed), sep='\n  ')  # fmt: skip
     skipped = [f'frame {f["frame"]} of {f["note"]}' for f in frames if 'tips' not in f]
     if skipped:
         print('skipped:', *_first(skipped), sep='\n  ', file=sys.stderr)
+
+
+def _tell_contradictions(paths: list[Path], given: float) -> None:
+    """Print which files say another size of a pixel than was given."""
+    others = []
+    for path in paths:
+        with suppress(ImageReadError):  # which was told before
+            others += [path.name] if contradicts(path, (given, given)) else []
+    if others:
+        print(f'{len(others)} files say another pixel size than the --pixel-size-um {given:g} that '
+              'was used; is it theirs?', *_first(others), sep='\n  ')  # fmt: skip
 
 
 def _first(lines: list[str]) -> list[str]:
@@ -153,39 +174,11 @@ def _first(lines: list[str]) -> list[str]:
     return lines if more <= 0 else [*lines[:_SHOWN], f'and {more} more, see {FRAMES}']
 
 
-def find_images(source: Path) -> list[Path]:
-    """Return the file itself, or the images of a folder in the order of their names."""
-    if source.is_dir():
-        found = sorted(
-            path
-            for path in source.iterdir()
-            if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith('.')
-        )
-        if not found:
-            raise FileNotFoundError(
-                f'no image in {source} (looked for {", ".join(IMAGE_SUFFIXES)}, not in folders in '
-                'it): give the folder of the images, export other formats as TIFF'
-            )
-        return found
-    if not source.exists():
-        raise FileNotFoundError(f'no such file or folder: {source}')
-    return [source]
-
-
-def _pages(paths: list[Path]) -> Iterator[tuple[Path, int]]:
-    """Yield every frame of every file; of one that cannot be counted the first, to fail there."""
-    for path in paths:
-        try:
-            count = count_frames(path)
-        except ImageReadError:
-            count = 1
-        for frame in range(count):
-            yield path, frame
-
-
-def _frame(name: str, frame: int, size: tuple[float, float] | None, tips: Tips) -> dict:
-    row = dict(image=name, frame=frame, tips=len(tips.scores), note=tips.abstained or '')
-    row |= dict(dead_lines=tips.dead_lines)
+def _frame(frame: Frame, size: tuple[float, float] | None, tips: Tips) -> dict:
+    row = dict(image=frame.path.name, frame=frame.number, tips=len(tips.scores))
+    row |= dict(note=tips.abstained or '', dead_lines=tips.dead_lines)
+    if frame.channel is not None:
+        row |= dict(channel=frame.channel)
     if tips.confidence is not None:
         row |= dict(confidence=f'{tips.confidence:.3f}')
     if size is not None:

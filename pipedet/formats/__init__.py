@@ -1,6 +1,7 @@
 """Real files in and out: images, their scale, and the annotations of their tips."""
 
 from pipedet.formats.annotations import read_annotations, write_annotations
+from pipedet.formats.channels import frames_of_channel, read_channels
 from pipedet.formats.coco import read_coco, write_coco
 from pipedet.formats.images import (
     IMAGE_SUFFIXES,

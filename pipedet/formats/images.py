@@ -41,15 +41,17 @@ class ImageReadError(ValueError):
         return f'{self.path}: {self.reason}'
 
 
-def read_image(path: PathLike, frame: int | None = None) -> np.ndarray:
+def read_image(path: PathLike, frame: int | None = None, channel: int | None = None) -> np.ndarray:
     """Read one frame, (H, W), in the file's own dtype.
 
-    Equal colour channels collapse to one without loss. Colours become their luma, in float32, with
-    a warning; an alpha channel is left out. `frame` counts the frames of a TIFF from 0, needed
-    where there are several.
+    `frame` counts the frames of a TIFF from 0, needed where there are several. `channel` counts
+    from 1 those that one frame holds, of colours red, green and blue. Without it, equal ones
+    collapse to one without loss, and colours become their luma, in float32, with a warning; an
+    alpha channel is left out.
     """
     with reading(path) as path:
-        image = _read_tiff(path, frame) if is_tiff(path) else _read_raster(path, frame)
+        read = _read_tiff if is_tiff(path) else _read_raster
+        image = read(path, frame, channel)
         if image.dtype.name not in DTYPES:
             raise ImageReadError(path, f'pixels are {image.dtype}; save as one of {DTYPES}')
         if not np.isfinite(image).all():
@@ -131,7 +133,7 @@ def _raster_size(path: Path, file: BinaryIO, *, check_data: bool = False) -> tup
     return size
 
 
-def _read_raster(path: Path, frame: int | None) -> np.ndarray:
+def _read_raster(path: Path, frame: int | None, channel: int | None) -> np.ndarray:
     if frame not in (None, 0):
         raise ImageReadError(path, f'frame {frame} asked of a single image; leave frame out')
     data = path.read_bytes()  # not imread, which fails on non-ASCII paths on Windows
@@ -139,7 +141,9 @@ def _read_raster(path: Path, frame: int | None) -> np.ndarray:
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if image is None:
         raise ImageReadError(path, 'OpenCV cannot decode it; save it again')
-    return image if image.ndim == 2 else _to_gray(path, image[..., 2::-1])  # BGR(A) -> RGB
+    if image.ndim == 2:
+        return _only(path, image, channel)
+    return _one_of(path, image[..., 2::-1], channel)  # BGR(A) -> RGB
 
 
 def open_tiff(path: Path) -> TiffFile:
@@ -178,7 +182,7 @@ def _page_size(path: Path, page: TiffPage) -> tuple[int, int]:
     return _check_size(path, page.imagelength, page.imagewidth)
 
 
-def _read_tiff(path: Path, frame: int | None) -> np.ndarray:
+def _read_tiff(path: Path, frame: int | None, channel: int | None) -> np.ndarray:
     with open_tiff(path) as tiff:
         page = _page(path, tiff, frame)
         _page_size(path, page)
@@ -188,24 +192,23 @@ def _read_tiff(path: Path, frame: int | None) -> np.ndarray:
             raise ImageReadError(path, 'cut short: pixel data are missing; copy it again')
         image = page.asarray(maxworkers=1)
         image = image.astype(image.dtype.newbyteorder('='), copy=False)
-        return _plane(path, page, image)
+        return _plane(path, page, image, channel)
 
 
-def _plane(path: Path, page: TiffPage, image: np.ndarray) -> np.ndarray:
+def _plane(path: Path, page: TiffPage, image: np.ndarray, channel: int | None) -> np.ndarray:
     """Return the one plane (H, W) of what a page holds."""
     channels = page.samplesperpixel
     if channels == 1:
-        return _as_seen(path, page, image.reshape(page.imagelength, page.imagewidth))
+        image = _as_seen(path, page, image.reshape(page.imagelength, page.imagewidth))
+        return _only(path, image, channel)
     if page.axes.startswith('S'):
         image = np.moveaxis(image, 0, -1)
     image = image.reshape(page.imagelength, page.imagewidth, channels)
     if page.photometric == PHOTOMETRIC.RGB:
-        return _to_gray(path, image[..., :3])
+        return _one_of(path, image[..., :3], channel)
     if page.extrasamples[-1:] in ((1,), (2,)):  # associated or unassociated alpha
         image = image[..., :-1]
-    if image.shape[-1] != 3 and (image != image[..., :1]).any():
-        raise ImageReadError(path, f'{channels} different channels; save the one with the pipette')
-    return _to_gray(path, image)
+    return _one_of(path, image, channel)
 
 
 def _as_seen(path: Path, page: TiffPage, image: np.ndarray) -> np.ndarray:
@@ -230,12 +233,26 @@ def _as_seen(path: Path, page: TiffPage, image: np.ndarray) -> np.ndarray:
     return image
 
 
-def _to_gray(path: Path, image: np.ndarray) -> np.ndarray:
-    """(H, W, C) of equal channels, or RGB -> (H, W)."""
+def _only(path: Path, image: np.ndarray, channel: int | None) -> np.ndarray:
+    """(H, W) of one channel, unless another is asked for."""
+    return image if channel is None else _one_of(path, image[..., None], channel)
+
+
+def _one_of(path: Path, image: np.ndarray, channel: int | None) -> np.ndarray:
+    """(H, W, C) -> (H, W): the channel asked for, equal ones, or the luma of RGB."""
+    count = image.shape[-1]
+    if channel is not None:
+        if not 1 <= channel <= count:
+            raise ImageReadError(path, f'no channel {channel} in a frame of {count}')
+        return np.ascontiguousarray(image[..., channel - 1])
     if (image == image[..., :1]).all():
         return np.ascontiguousarray(image[..., 0])
+    if count != 3:
+        raise ImageReadError(
+            path, f'{count} different channels; choose the one with the pipette (--channel)'
+        )
     warn_once(
-        f'{path}: its colours are mixed to one brightness; where they are channels, save the one '
-        'that shows the pipettes'
+        f'{path}: its colours are mixed to one brightness; where they are channels, choose the one '
+        'that shows the pipettes (--channel 1 is red, 2 green, 3 blue)'
     )
     return image.astype(np.float32) @ LUMA

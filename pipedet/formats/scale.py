@@ -1,10 +1,10 @@
 """The size of a pixel in micrometres, where OME, ScanImage, ImageJ or Micro-Manager says it."""
 
 import re
-from xml.etree import ElementTree  # nosec B405
 
 from tifffile import TiffPage
 
+from pipedet.formats.headers import imagej_fields, ome_pixels, scanimage_fields
 from pipedet.formats.images import PathLike, is_tiff, open_tiff, reading, warn_once
 
 # Outside it a unit was mistaken: metres for micrometres is a known fault of real files.
@@ -14,6 +14,7 @@ UM_PER_UNIT = {
     **dict.fromkeys(('µm', 'um', 'micron', 'microns', r'\u00b5m'), 1.0),
 }
 _PER_CENTIMETRE = 3  # of ResolutionUnit
+_ROUNDED = 0.05  # by which a size that somebody typed may be off
 PixelSize = tuple[float, float]
 
 
@@ -29,24 +30,36 @@ def read_pixel_size_um(path: PathLike) -> PixelSize | None:
     An incredible size is logged as a warning, once a file. The resolution tags of a plain TIFF, PNG
     or JPEG are printing sizes and do not count.
     """
+    field, size = _stated(path)
+    if size is not None and not is_plausible_pixel_size(size):
+        warn_once(_doubt(path, field, size))
+        return None
+    return size
+
+
+def contradicts(path: PathLike, given: PixelSize) -> bool:
+    """Whether a file credibly says another size of a pixel than the one given, by over 5 %."""
+    _, size = _stated(path)
+    if size is None or not is_plausible_pixel_size(size):
+        return False
+    return any(abs(said / side - 1) > _ROUNDED for said, side in zip(size, given, strict=True))
+
+
+def _stated(path: PathLike) -> tuple[str, PixelSize | None]:
+    """Return the field that says a file's pixel size, and what it says."""
     with reading(path) as path:
-        if not is_tiff(path):
-            return None
-        with open_tiff(path) as tiff:
-            page = tiff.pages.first
-            for field, read in (
-                ('OME PhysicalSizeX and PhysicalSizeY', _from_ome),
-                ('ScanImage imagingFovUm', _from_scanimage),
-                ('ImageJ XResolution and YResolution', _from_imagej),
-                ('Micro-Manager PixelSizeUm', _from_micromanager),
-            ):
-                size = read(page)
-                if size is not None and not is_plausible_pixel_size(size):
-                    warn_once(_doubt(path, field, size))
-                    return None
-                if size is not None:
-                    return size
-    return None
+        if is_tiff(path):
+            with open_tiff(path) as tiff:
+                for field, read in (
+                    ('OME PhysicalSizeX and PhysicalSizeY', _from_ome),
+                    ('ScanImage imagingFovUm', _from_scanimage),
+                    ('ImageJ XResolution and YResolution', _from_imagej),
+                    ('Micro-Manager PixelSizeUm', _from_micromanager),
+                ):
+                    size = read(tiff.pages.first)
+                    if size is not None:
+                        return field, size
+    return '', None
 
 
 def _doubt(path: PathLike, field: str, size: PixelSize) -> str:
@@ -59,14 +72,7 @@ def _doubt(path: PathLike, field: str, size: PixelSize) -> str:
 
 
 def _from_ome(page: TiffPage) -> PixelSize | None:
-    # No OME writer declares entities; only a trap does.
-    if '<OME' not in page.description or '<!' in page.description.replace('<!--', ''):
-        return None
-    try:
-        root = ElementTree.fromstring(page.description)  # nosec B314
-    except ElementTree.ParseError:
-        return None
-    pixels = root.find('.//{*}Pixels')
+    pixels = ome_pixels(page)
     if pixels is None:
         return None
     sides = []
@@ -80,15 +86,15 @@ def _from_ome(page: TiffPage) -> PixelSize | None:
 
 
 def _from_scanimage(page: TiffPage) -> PixelSize | None:
-    tag = page.tags.get('Software')
-    text = tag.value if tag is not None and isinstance(tag.value, str) else ''
-    text += '\n' + page.description  # of older ones
-    found = dict(
-        re.findall(r'^(?:scanimage\.)?SI\.hRoiManager\.(\w+) = (.+?)\s*$', text, re.MULTILINE)
-    )
-    corners = [_number(word) for word in re.split(r'[\s;,\[\]]+', found.get('imagingFovUm', ''))]
+    found = scanimage_fields(page)
+    corners = [
+        _number(word)
+        for word in re.split(r'[\s;,\[\]]+', found.get('hRoiManager.imagingFovUm', ''))
+    ]
     corners = [corner for corner in corners if corner is not None]  # x, y of four corners
-    scanned = _number(found.get('pixelsPerLine')), _number(found.get('linesPerFrame'))
+    scanned = tuple(
+        _number(found.get(f'hRoiManager.{side}')) for side in ('pixelsPerLine', 'linesPerFrame')
+    )
     # Another size than was scanned means several regions in one page, or a resized copy.
     if len(corners) != 8 or scanned != (page.imagewidth, page.imagelength):
         return None
@@ -97,9 +103,7 @@ def _from_scanimage(page: TiffPage) -> PixelSize | None:
 
 
 def _from_imagej(page: TiffPage) -> PixelSize | None:
-    if not page.description.startswith('ImageJ='):
-        return None
-    fields = dict(line.partition('=')[::2] for line in page.description.splitlines())
+    fields = imagej_fields(page)
     tags = [page.tags.get(name) for name in ('XResolution', 'YResolution')]
     unit = fields.get('unit', '').lower()
     if unit not in UM_PER_UNIT or None in tags or any(0 in tag.value for tag in tags):
