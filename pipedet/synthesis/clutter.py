@@ -24,31 +24,31 @@ from pipedet.synthesis.render import render
 from pipedet.synthesis.scene import Scene
 from pipedet.synthesis.sensor import charge_variance
 
-_PERIOD = 384  # px, of the grid of frequencies: a frame of 256 and room between its repetitions
-_DARKEST = 1e-3  # brightness; nothing has no logarithm
+PERIOD = 384  # px, of the grid of frequencies: a frame of 256 and room between its repetitions
+DARKEST = 1e-3  # brightness; nothing has no logarithm
 _BLANK = 4.0  # variance of noise that darker pixels get too, for the solver's sake: 1 % of d'
 _SLOWEST = 2  # cycles in a period; a window takes most of what is slower out of a background
 _ENOUGH, _MOST = 5e-3, 300  # share of the residue at which the solver stops; steps it may take
 
 
 def background_spectrum(backgrounds: Iterable[Tensor]) -> Tensor:
-    """Return the mean power of the logarithm of backgrounds, at frequencies of `_PERIOD` px.
+    """Return the mean power of the logarithm of backgrounds, at frequencies of `PERIOD` px.
 
     Args:
-        backgrounds: expected brightness without pipettes, each (H, W), no side above `_PERIOD`.
+        backgrounds: expected brightness without pipettes, each (H, W), no side above `PERIOD`.
 
     Returns:
-        (_PERIOD, _PERIOD), the same in every direction; its mean is the field's variance.
+        (PERIOD, PERIOD), the same in every direction; its mean is the field's variance.
     """
     powers = []
     for brightness in backgrounds:
-        field = brightness.double().clamp(min=_DARKEST).log()
+        field = brightness.double().clamp(min=DARKEST).log()
         rows, columns = (
             torch.hann_window(side, periodic=False, dtype=torch.float64) for side in field.shape
         )
         window = rows[:, None] * columns
         field = window * (field - (field * window).sum() / window.sum())
-        power = torch.fft.fft2(field, s=(_PERIOD, _PERIOD)).abs().square()
+        power = torch.fft.fft2(field, s=(PERIOD, PERIOD)).abs().square()
         powers.append(power / window.square().sum())
     return _all_round(torch.stack(powers).mean(dim=0))
 
@@ -67,7 +67,7 @@ def detectability(scene: Scene, k: int, spectrum: Tensor) -> float:
         RuntimeError: the solver did not converge.
     """
     both = scene, scene.without(k)
-    with_it, without = (render(s)[0].double().clamp(min=_DARKEST) for s in both)
+    with_it, without = (render(s)[0].double().clamp(min=DARKEST) for s in both)
     change = (with_it / without).log()
     return float((change * _whitened(change, scene, with_it, spectrum)).sum().sqrt())
 
@@ -96,7 +96,7 @@ def cramer_rao_in_clutter(scene: Scene, k: int, spectrum: Tensor) -> float:
     As `limits.cramer_rao`, which knows the background; it is the bound there were clutter Gaussian.
     Arguments and errors as those of `detectability`.
     """
-    expected = render(scene)[0].double().clamp(min=_DARKEST)
+    expected = render(scene)[0].double().clamp(min=DARKEST)
     names = PARAMETERS[scene.modality]
     slopes = torch.cat([slope(scene, k, name) for name in names]).double()
     slopes = slopes / expected
@@ -125,12 +125,12 @@ def _whitened(field: Tensor, scene: Scene, expected: Tensor, spectrum: Tensor) -
     s = scene.sensor
     noise = charge_variance(expected[None], s)[0] / (s.photons[0] * expected).square()
     noise = noise.clamp(max=_BLANK)
-    half = spectrum[:, : _PERIOD // 2 + 1]
+    half = spectrum[:, : PERIOD // 2 + 1]
     rough = 1 / (noise.median() + half)
 
     def filtered(map_: Tensor, gain: Tensor) -> Tensor:
-        frequencies = torch.fft.rfft2(map_, s=(_PERIOD, _PERIOD))
-        whole = torch.fft.irfft2(gain * frequencies, s=(_PERIOD, _PERIOD))
+        frequencies = torch.fft.rfft2(map_, s=(PERIOD, PERIOD))
+        whole = torch.fft.irfft2(gain * frequencies, s=(PERIOD, PERIOD))
         return whole[: field.shape[0], : field.shape[1]]
 
     answer, residue = torch.zeros_like(field), field
