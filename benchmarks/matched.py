@@ -19,7 +19,7 @@ from scipy.stats import binomtest
 from tables import rewrite
 
 from pipedet.commands.common import device_name
-from pipedet.synthesis.clutter import PERIOD, background_spectrum
+from pipedet.synthesis.clutter import DARKEST, PERIOD, background_spectrum
 from pipedet.synthesis.frozen import frozen_scene
 from pipedet.synthesis.matched_filter import best_fit, relative_noise
 from pipedet.synthesis.render import render
@@ -77,7 +77,7 @@ def _photograph(scene: Scene, _: torch.Tensor, seed: torch.Generator) -> torch.T
 
 def _gaussian(scene: Scene, spectrum: torch.Tensor, seed: torch.Generator) -> torch.Tensor:
     """Return the pipette before Gaussian clutter and noise, as bright as the scene."""
-    with_it, without = (render(s)[0].clamp(min=1e-3) for s in (scene, scene.bare()))
+    with_it, without = (render(s)[0].clamp(min=DARKEST) for s in (scene, scene.bare()))
     side = len(with_it)
     white = torch.randn(PERIOD, PERIOD, generator=seed, dtype=spectrum.dtype)
     clutter = torch.fft.ifft2(torch.fft.fft2(white) * spectrum.sqrt()).real[:side, :side]
